@@ -1,0 +1,51 @@
+"""Rows to a batch: maps where there are maps, and a mask that says where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class SaliencyCollator:
+    """
+    Stacks transformed rows. Rows without a map get zeros there, and the mask tells them apart.
+
+    The batch has `pixel_values` (batch, channels, height, width), `saliency` (batch, 1, height, width) in [0, 1],
+    `saliency_mask` (batch,) of booleans, and `labels` (batch,) if the rows have labels. Whether it has maps at all
+    depends on the transform, not on the rows, so that all processes of a distributed run see the same keys.
+
+    Raises:
+        `ValueError`: pictures of different sizes.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from sage_hf import SaliencyCollator
+    >>> picture = torch.zeros(3, 4, 4)
+    >>> rows = [{"pixel_values": picture, "saliency": torch.ones(1, 4, 4)}, {"pixel_values": picture, "saliency": None}]
+    >>> SaliencyCollator()(rows)["saliency_mask"].tolist()
+    [True, False]
+
+    ```
+    """
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        pictures = [row["pixel_values"] for row in rows]
+        sizes = sorted({tuple(picture.shape) for picture in pictures})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"The pictures of a batch have different sizes: {sizes}. Set a fixed size, or do_center_crop, in the image "
+                "processor."
+            )
+        pixel_values = torch.stack(pictures)
+        batch = {"pixel_values": pixel_values}
+        if "saliency" in rows[0]:
+            blank = pixel_values.new_zeros(1, *pixel_values.shape[-2:])
+            maps = [row["saliency"] for row in rows]
+            batch["saliency"] = torch.stack([blank if saliency is None else saliency for saliency in maps])
+            batch["saliency_mask"] = torch.tensor([saliency is not None for saliency in maps])
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        return batch

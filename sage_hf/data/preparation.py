@@ -1,0 +1,118 @@
+"""From whatever dataset the Trainer was given to one that it can read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+from transformers import BaseImageProcessor, PreTrainedConfig
+
+from ..training_args import SageTrainingArguments
+from .dataset import TransformedDataset, check_columns, transformed_stream
+from .saliency import DataError
+from .transforms import AlignedTransform
+
+
+class Preparation:
+    """
+    Gives raw datasets the aligned transform of an image processor, and leaves every other dataset as it is.
+
+    A dataset is raw if it comes from `datasets`, has no format or transform of its own, and no `pixel_values` column.
+
+    Args:
+        config ([`~transformers.PreTrainedConfig`]): the model's; takes over the class names of the first dataset that has
+            names while its own are still `LABEL_0`, `LABEL_1`, ...
+        args ([`SageTrainingArguments`]): names of the columns, augmentation, how much to check.
+        processor ([`~transformers.BaseImageProcessor`], *optional*): needed as soon as a dataset is raw.
+        guided (`bool`, *optional*, defaults to `True`): whether training reads maps.
+    """
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        args: SageTrainingArguments,
+        processor: BaseImageProcessor | None,
+        *,
+        guided: bool = True,
+    ):
+        self.config, self.args, self.processor, self.guided = config, args, processor, guided
+
+    def __call__(
+        self, dataset: Any, name: str, *, training: bool = False, labelled: bool = True, check: bool = False
+    ) -> Any:
+        """
+        The dataset as the Trainer reads it. Guided training needs the saliency column; otherwise maps are not even decoded.
+
+        Args:
+            dataset: anything the Trainer takes.
+            name (`str`): what errors call it.
+            training (`bool`, *optional*, defaults to `False`): augment, and read maps.
+            labelled (`bool`, *optional*, defaults to `True`): insist on a label column.
+            check (`bool`, *optional*, defaults to `False`): read `args.check_rows` rows now.
+
+        Raises:
+            [`DataError`]: it can't be trained on; the message says where and why.
+            `ValueError`: it is raw, and there is no image processor.
+        """
+        if not self._is_raw(dataset):
+            return dataset
+        if self.processor is None:
+            raise ValueError(
+                f"The {name} dataset holds raw pictures: pass the checkpoint's image processor as processing_class, "
+                "or a dataset with pixel_values."
+            )
+        args = self.args
+        augmentation: dict[str, Any] = {}
+        if training:
+            augmentation = {
+                "random_crop_scale": args.random_crop_scale,
+                "horizontal_flip": args.horizontal_flip,
+                "color_jitter": args.color_jitter,
+            }
+        transform = AlignedTransform(
+            self.processor,
+            image_column=args.image_column,
+            saliency_column=args.saliency_column if training and self.guided else None,
+            label_column=args.label_column,
+            num_channels=getattr(self.config, "num_channels", 3),
+            **augmentation,
+        )
+        described = _describe(dataset, name)
+        check_columns(dataset, transform, described, labelled=labelled)
+        self._adopt_class_names(dataset, described)
+        transform.label2id = self.config.label2id
+        if isinstance(dataset, datasets.IterableDataset):
+            return transformed_stream(dataset, transform, described)
+        prepared = TransformedDataset(dataset, transform, described)
+        if check and args.check_rows:
+            prepared.check(args.check_rows, self.config.num_labels)
+        return prepared
+
+    def _is_raw(self, dataset: Any) -> bool:
+        if isinstance(dataset, datasets.Dataset):
+            return dataset.format["type"] is None and "pixel_values" not in dataset.column_names
+        if isinstance(dataset, datasets.IterableDataset):
+            names = dataset.column_names or list(next(iter(dataset), {}))
+            return "pixel_values" not in names
+        return False
+
+    def _adopt_class_names(self, dataset: datasets.Dataset | datasets.IterableDataset, name: str) -> None:
+        feature = (dataset.features or {}).get(self.args.label_column)
+        if not isinstance(feature, datasets.ClassLabel):
+            return
+        id2label, names = self.config.id2label, feature.names
+        if all(label == f"LABEL_{index}" for index, label in id2label.items()) and len(id2label) == len(names):
+            self.config.id2label = dict(enumerate(names))
+            self.config.label2id = {label: index for index, label in enumerate(names)}
+        elif set(names) == set(id2label.values()) and names != [id2label[index] for index in range(len(names))]:
+            raise DataError(
+                f"{name}: the classes are ordered {names}, the model's {list(id2label.values())}. Reorder the dataset's with "
+                f"dataset.align_labels_with_mapping(model.config.label2id, {self.args.label_column!r})."
+            )
+
+
+def _describe(dataset: datasets.Dataset | datasets.IterableDataset, name: str) -> str:
+    """As in `train split of coffee_leaf`."""
+    split = dataset.split or name
+    source = getattr(dataset.info, "dataset_name", None)
+    return f"{split} split of {source}" if source else f"{split} split"

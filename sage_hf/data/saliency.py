@@ -1,0 +1,95 @@
+"""What a saliency map is: reading one from a picture file's values, whatever their format."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+
+class DataError(ValueError):
+    """Something in a dataset that training can't use; the message says where it is and how to mend it."""
+
+
+def saliency_array(image: Image.Image) -> np.ndarray | None:
+    """
+    The values of a saliency map, relative to its own maximum.
+
+    Saliency is relative: 0 is irrelevant, the map's maximum is 1. So 8-bit, 16-bit and floating-point files come out
+    alike; PIL's own `convert("L")` would saturate 16 bits and turn floats in [0, 1] into zeros.
+
+    Args:
+        image (`PIL.Image.Image`):
+            One channel of any depth (modes `1`, `L`, `I`, `I;16`, `F`), or a grey picture stored as colours or palette.
+
+    Returns:
+        `numpy.ndarray`: float32, (height, width), in [0, 1] with a maximum of 1; `None` for a blank map, which marks
+        nothing and so says as much as no map.
+
+    Raises:
+        [`DataError`]: NaN, infinite or negative values, or colours (a heat map drawn with a colour scale has lost the
+            order of its values).
+
+    Example:
+
+    ```python
+    >>> from PIL import Image
+    >>> from sage_hf.data import saliency_array
+    >>> saliency_array(Image.frombytes("L", (3, 1), bytes([0, 50, 100]))).tolist()
+    [[0.0, 0.5, 1.0]]
+
+    ```
+    """
+    values = np.asarray(image.convert("RGBA") if image.mode in ("P", "PA") else image)
+    if values.ndim == 3:
+        colours = values[..., : 1 if image.mode in ("LA", "La") else 3]
+        if (colours != colours[..., :1]).any():
+            raise DataError(
+                f"the map has colours (mode {image.mode}); a saliency map has one value a pixel. Save the map's values as a "
+                "grey picture."
+            )
+        values = colours[..., 0]
+    values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise DataError("the map has NaN or infinite values. Replace them (0 is irrelevant).")
+    highest = float(values.max(initial=0.0))
+    if float(values.min(initial=0.0)) < 0:
+        raise DataError(f"the map has negative values (lowest {values.min():g}). Shift it so that 0 is irrelevant.")
+    return values / highest if highest > 0 else None
+
+
+def same_aspect(map_size: tuple[int, int], image_size: tuple[int, int]) -> bool:
+    """
+    Whether a map covers its picture: the same shape at any resolution, up to a rounding of one map pixel.
+
+    Args:
+        map_size (`tuple[int, int]`): (width, height) in pixels.
+        image_size (`tuple[int, int]`): (width, height) in pixels.
+    """
+    (map_width, map_height), (width, height) = map_size, image_size
+    return abs(map_width * height - map_height * width) <= max(width, height)
+
+
+def saliency_map(image: Image.Image, picture_size: tuple[int, int]) -> Image.Image | None:
+    """
+    A map as an 8-bit picture of the size of its image, ready to go through the image's own geometry.
+
+    Args:
+        image (`PIL.Image.Image`): the map, see [`saliency_array`].
+        picture_size (`tuple[int, int]`): (width, height) of its image, after EXIF rotation.
+
+    Returns:
+        `PIL.Image.Image`: mode `L`, 255 at the map's maximum; `None` for a blank map.
+
+    Raises:
+        [`DataError`]: as [`saliency_array`], and where the map's aspect differs from the picture's.
+    """
+    if not same_aspect(image.size, picture_size):
+        raise DataError(
+            f"the map is {image.width}x{image.height}, its image {picture_size[0]}x{picture_size[1]}: their aspects differ, "
+            "so the map can't cover the image. Was one of them cropped, or rotated by an EXIF tag that the other lacks?"
+        )
+    values = saliency_array(image)
+    if values is None:
+        return None
+    grey = Image.fromarray(np.round(values * 255).astype(np.uint8))
+    return grey if grey.size == picture_size else grey.resize(picture_size, Image.Resampling.BILINEAR)

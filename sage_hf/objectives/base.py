@@ -1,0 +1,58 @@
+"""What the Trainer asks of an objective: which views to encode, and what to make of their encodings."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision loses the small differences that losses are made of; other precisions stay as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+class Encoding(NamedTuple):
+    """What a model makes of a batch of pictures."""
+
+    logits: Tensor
+    """(batch, labels)."""
+    embedding: Tensor
+    """What enters the classification head, (batch, dimension)."""
+
+    def select(self, rows: Tensor) -> Encoding:
+        """The encoding of some rows."""
+        return Encoding(self.logits[rows], self.embedding[rows])
+
+
+class Objective(Protocol):
+    """
+    Terms beside the classification loss, for the rows of a batch that have a saliency map.
+
+    An objective holds settings and no parameters; it is given tensors and returns tensors, and never sees the model.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of everything that `terms` returns."""
+        ...
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term that takes part in the loss."""
+        ...
+
+    def needs_more_rows(self, batch_size: int, annotated: int) -> bool:
+        """Whether a batch of that many rows, that many of them annotated, is too small to guide."""
+        ...
+
+    def views(
+        self, pixel_values: Tensor, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, ...]:
+        """Pictures to encode beside the batch itself, each (len(rows), channels, height, width)."""
+        ...
+
+    def terms(self, anchor: Encoding, *views: Encoding) -> dict[str, Tensor]:
+        """Named terms and measurements, each (rows,), given the encodings of the annotated rows and of their views."""
+        ...

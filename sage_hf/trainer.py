@@ -1,0 +1,270 @@
+"""The Trainer: asks an objective for views and terms, scales what comes back, logs it. No mathematics here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import BaseImageProcessor, Trainer
+from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import TrainOutput
+from transformers.utils import logging
+
+from .checks import check_model, check_output_dir
+from .data.collator import SaliencyCollator
+from .data.preparation import Preparation
+from .embeddings import EmbeddingCapture
+from .forwarding import encode
+from .objectives import Objective
+from .objectives.base import at_least_float32
+from .tracking import TermTracker
+from .training_args import SageTrainingArguments
+from .version import __version__
+
+logger = logging.get_logger(__name__)
+
+
+class SageTrainer(Trainer):
+    """
+    [`~transformers.Trainer`] that guides an image classifier by human saliency maps.
+
+    The loss is the cross-entropy of every row plus, for the rows that have a saliency map, the terms of an objective
+    (SAGE by default). Both are means over the *whole* optimizer step: over accumulation steps and over processes. So the
+    same rows give the same gradients however they are split, even where maps are spread unevenly.
+
+    Takes the arguments of `Trainer`. Raw datasets (`image`, `saliency`, `label` columns) get the aligned transform of
+    `processing_class` and are checked before training; datasets that already have `pixel_values`, or that carry a
+    transform or type of their own, are left as they are. Evaluation reports the cross-entropy alone.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): an image-classification model with one label a picture.
+        args ([`SageTrainingArguments`]): the settings.
+        processing_class ([`~transformers.BaseImageProcessor`], *optional*): the checkpoint's image processor; needed for
+            raw datasets, saved with the model.
+        objective ([`Objective`], *optional*): an objective of your own, in place of the one that `args` describe.
+        **kwargs: as for [`~transformers.Trainer`].
+
+    Raises:
+        `ValueError`: settings or data that can't be trained with; raised before training starts. [`DataError`] for data.
+
+    Example:
+
+    ```python
+    >>> from sage_hf import SageTrainer, SageTrainingArguments
+    >>> trainer = SageTrainer(  # doctest: +SKIP
+    ...     model=AutoModelForImageClassification.from_pretrained("facebook/dinov2-small", num_labels=5),
+    ...     args=SageTrainingArguments(output_dir="run", guidance="sage"),
+    ...     train_dataset=load_dataset("you/lesions", split="train"),
+    ...     processing_class=AutoImageProcessor.from_pretrained("facebook/dinov2-small"),
+    ... )
+    >>> trainer.train()  # doctest: +SKIP
+
+    ```
+    """
+
+    _name = "SAGE"
+    _paper = {"title": "Saliency-Guided Contrastive Embeddings", "id": "2511.12744"}
+    _tag_names = ["sage_hf", "saliency"]
+
+    # compute_loss divides by the rows of the whole optimizer step, so training_step must not divide again. Its default
+    # guesses from the model's signature, and guesses wrong for most vision models.
+    loss_is_scaled_for_ga = True
+
+    args: SageTrainingArguments
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: SageTrainingArguments | None = None,
+        data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: BaseImageProcessor | None = None,
+        *,
+        objective: Objective | None = None,
+        **kwargs: Any,
+    ):
+        if args is None:
+            args = SageTrainingArguments(output_dir="tmp_trainer")
+        if not isinstance(args, SageTrainingArguments):
+            raise TypeError(f"args must be SageTrainingArguments, got {type(args).__name__}.")
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError("SageTrainer computes its own loss; compute_loss_func would be ignored. Leave it out.")
+        if kwargs.get("model_init") is not None or model is None:
+            raise ValueError("SageTrainer needs a model, not model_init: its classification head is looked up at once.")
+        if args.n_gpu > 1:
+            # DataParallel copies the model at each step, and what a copy's hook captures is lost.
+            logger.warning("Using one of %d GPUs. Start with `accelerate launch` to use them all.", args.n_gpu)
+            args._n_gpu = 1
+
+        self.objective = objective or args.objective()
+        check_model(model, args, self.objective)
+        self._preparation = Preparation(
+            model.config, args, processing_class, guided=self.objective is not None
+        )
+        # Before accelerate wraps or compiles the model: hooks that come later are not part of a compiled graph.
+        self._capture = EmbeddingCapture(model, args.embedding_layer) if self.objective is not None else None
+        terms = self.objective.names if self.objective is not None else ()
+        self._terms = TermTracker(("cross_entropy", *terms, "annotated"))
+        self._has_trained = False
+
+        train_dataset = self._preparation(train_dataset, "train", training=True, check=True)
+        if isinstance(eval_dataset, dict):
+            eval_dataset = {name: self._preparation(split, name, check=True) for name, split in eval_dataset.items()}
+        else:
+            eval_dataset = self._preparation(eval_dataset, "evaluation", check=True)
+
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator or SaliencyCollator(),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        settings = args.sage_settings() if objective is None else {"guidance": type(objective).__name__}
+        versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
+        model.config.sage = settings | {"versions": versions}
+
+    # ---- Loss ----
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """
+        Cross-entropy of a batch, and in training the weighted terms of its annotated rows.
+
+        Args:
+            model (`torch.nn.Module`): the wrapped model.
+            inputs (`dict`): `pixel_values`, `labels`, and in training `saliency` and `saliency_mask`.
+            return_outputs (`bool`, *optional*, defaults to `False`): return [`ImageClassifierOutput`] as well.
+            num_items_in_batch (`torch.Tensor`, *optional*): rows and annotated rows of the whole optimizer step over all
+                processes, (2,), as [`SageTrainer.get_batch_samples`] counts them; those of this batch if not given.
+        """
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        saliency, mask = inputs.pop("saliency", None), inputs.pop("saliency_mask", None)
+
+        terms: dict[str, Tensor] = {}
+        if model.training and self._guides_now() and saliency is not None and mask is not None:
+            logits, terms = self._guide(model, inputs, saliency, mask.nonzero().squeeze(1))
+        else:
+            logits = model(**inputs).logits
+
+        smoothing = self.args.label_smoothing_factor if model.training else 0.0
+        cross_entropy = F.cross_entropy(at_least_float32(logits), labels, label_smoothing=smoothing, reduction="sum")
+        if model.training and isinstance(num_items_in_batch, Tensor):
+            # Gradients are averaged over processes, so each one's share of the rows is counted that many times.
+            rows_in_step, annotated_in_step = num_items_in_batch / self.accelerator.num_processes
+        else:
+            rows_in_step = annotated_in_step = None
+        loss = cross_entropy / (len(labels) if rows_in_step is None else rows_in_step)
+        if terms:
+            assert self.objective is not None
+            for name, weight in self.objective.weights.items():
+                count = len(terms[name]) if annotated_in_step is None else annotated_in_step
+                loss = loss + self.args.guidance_interval * weight * (terms[name].sum() / count)
+        if model.training:
+            self._terms.add(cross_entropy=(cross_entropy / len(labels)).expand(len(labels)), **terms)
+            if mask is not None:
+                self._terms.add(annotated=mask)
+        return (loss, ImageClassifierOutput(loss=loss, logits=logits)) if return_outputs else loss
+
+    def _guides_now(self) -> bool:
+        return self.objective is not None and self.state.global_step % self.args.guidance_interval == 0
+
+    def _guide(
+        self, model: nn.Module, inputs: dict[str, Any], saliency: Tensor, rows: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits of the batch, and the objective's terms for the given rows, (rows,) each."""
+        assert self.objective is not None and self._capture is not None
+        pixel_values = inputs["pixel_values"]
+        if self.objective.needs_more_rows(len(pixel_values), len(rows)):
+            return model(**inputs).logits, {}
+        anchor, *views = encode(
+            model,
+            self._capture,
+            inputs,
+            self.objective.views(pixel_values, saliency, rows),
+            rows,
+            view_forward=self.args.view_forward,
+            view_statistics=self.args.view_statistics,
+            unwrapped_model=self.accelerator.unwrap_model(model),
+        )
+        return anchor.logits, self.objective.terms(anchor.select(rows), *views)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """
+        The batches of one optimizer step, and how many rows and annotated rows they have over all processes, (2,).
+
+        Every process takes part in the count at every step, whatever its batches hold, so none waits for another.
+        """
+        batches = list(itertools.islice(epoch_iterator, num_batches))
+        counts = torch.zeros(2, device=device)
+        for batch in batches:
+            counts[0] += len(batch["labels"])
+            if "saliency_mask" in batch:
+                counts[1] += batch["saliency_mask"].sum()
+        return batches, self.accelerator.reduce(counts, reduction="sum")
+
+    # ---- Logging ----
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the means of the terms since the last training log where the training loss is logged."""
+        if "loss" in logs:
+            logs |= self._terms.means(self.accelerator)
+        super().log(logs, start_time)
+
+    # ---- Data ----
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As in `Trainer`; a raw dataset gets the aligned transform."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self._preparation(eval_dataset, "evaluation")
+        return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """As in `Trainer`; a raw dataset gets the aligned transform."""
+        return super().get_test_dataloader(self._preparation(test_dataset, "test", labelled=False))
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        assert self._signature_columns is not None
+        self._signature_columns += [c for c in ("saliency", "saliency_mask") if c not in self._signature_columns]
+
+    # ---- Files ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+        """
+        As in `Trainer`.
+
+        Raises:
+            `FileExistsError`: the output folder holds another run, and this one doesn't resume it.
+        """
+        if not resume_from_checkpoint and not self._has_trained:
+            check_output_dir(self.args.output_dir)
+        self._has_trained = True
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Save as `Trainer` does, the arguments as JSON: a pickle can run code, and holds the Hub token."""
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            (folder / "training_args.json").write_text(self.args.to_json_string() + "\n")

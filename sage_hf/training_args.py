@@ -1,0 +1,142 @@
+"""The settings of a run: everything of `TrainingArguments`, and what saliency guidance adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from transformers import TrainingArguments
+
+from .forwarding import VIEW_FORWARDS, VIEW_STATISTICS
+from .objectives import Objective, SageObjective
+
+GUIDANCE = {"sage": SageObjective}
+"""Objectives by the name that `--guidance` takes; `"none"` is plain fine-tuning."""
+
+
+@dataclass
+class SageTrainingArguments(TrainingArguments):
+    r"""
+    Arguments of [`SageTrainer`]: those of [`~transformers.TrainingArguments`] and the ones below.
+
+    The defaults of the method are ours (the paper's were not available) and come from the measurements in
+    `training/benchmarks`.
+
+    Args:
+        guidance (`str`, *optional*, defaults to `"sage"`):
+            `"sage"`, or `"none"`: plain cross-entropy through the same trainer, the fair baseline.
+        degradation (`str`, *optional*, defaults to `"shuffle"`):
+            What replaces pixels in the views: `"blur"`, `"noise"`, `"mean"` or `"shuffle"` (other pictures of the batch).
+        distance (`str`, *optional*, defaults to `"cosine"`): of embeddings: `"cosine"` or `"euclidean"`.
+        margin (`float`, *optional*, defaults to 0.5): of the triplet term.
+        triplet_weight (`float`, *optional*, defaults to 1.0): weight of the triplet term.
+        consistency (`str`, *optional*, defaults to `"positive"`):
+            `"both"`, `"positive"`, `"uniform"` or `"none"`; the formulas are in [`SageObjective`].
+        divergence (`str`, *optional*, defaults to `"kl"`): `"jsd"`, or `"kl"` with the picture's own prediction as target.
+        temperature (`float`, *optional*, defaults to 1.0): divides the logits in the consistency term.
+        consistency_weight (`float`, *optional*, defaults to 3.0): weight of the consistency term.
+        guidance_interval (`int`, *optional*, defaults to 1):
+            Evaluate the guidance at every k-th optimizer step only, with its weights multiplied by k.
+        saliency_control (`str`, *optional*, defaults to `"none"`):
+            `"inverted"` or `"shuffled"` maps, to see whether a gain comes from where humans looked.
+        view_forward (`str`, *optional*, defaults to `"auto"`):
+            `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views; `"auto"`:
+            separate if the model has batch normalisation.
+        view_statistics (`str`, *optional*, defaults to `"anchor"`):
+            What batch normalisation uses for views in a separate pass: the statistics of the `"anchor"` batch, the
+            `"running"` ones, or those of the view `"batch"`. Running statistics are updated by pictures alone.
+        embedding_layer (`str`, *optional*):
+            Name of the layer that makes the logits; found by itself if the model has just one candidate.
+        image_column (`str`, *optional*, defaults to `"image"`): name of the picture column of raw datasets.
+        saliency_column (`str`, *optional*, defaults to `"saliency"`): name of the saliency column.
+        label_column (`str`, *optional*, defaults to `"label"`): name of the label column.
+        random_crop_scale (`float`, *optional*):
+            Train on random crops that keep at least this share of a picture's area, in (0, 1]. No crops if not given.
+        horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring a training picture.
+        color_jitter (`float`, *optional*, defaults to 0.0):
+            Change brightness, contrast and saturation of training pictures by up to this share, in [0, 1).
+        check_rows (`int`, *optional*, defaults to 10000):
+            How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0 for
+            none. Rows that are not checked still raise an error that names them when training meets them.
+
+    Raises:
+        `ValueError`: an unknown name, or a number out of its range.
+
+    Example:
+
+    ```python
+    >>> from sage_hf import SageTrainingArguments
+    >>> args = SageTrainingArguments(output_dir="run", guidance="sage", degradation="blur", use_cpu=True)
+    >>> args.sage_settings()["degradation"]
+    'blur'
+
+    ```
+    """
+
+    guidance: str = field(default="sage", metadata={"help": "sage, or none: plain cross-entropy, the fair baseline."})
+    degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean or shuffle."})
+    distance: str = field(default="cosine", metadata={"help": "cosine or euclidean."})
+    margin: float = field(default=0.5, metadata={"help": "Margin of the triplet term."})
+    triplet_weight: float = field(default=1.0, metadata={"help": "Weight of the triplet term."})
+    consistency: str = field(default="positive", metadata={"help": "both, positive, uniform or none."})
+    divergence: str = field(default="kl", metadata={"help": "jsd, or kl with the picture's own prediction as target."})
+    temperature: float = field(default=1.0, metadata={"help": "Divides the logits in the consistency term."})
+    consistency_weight: float = field(default=3.0, metadata={"help": "Weight of the consistency term."})
+    guidance_interval: int = field(
+        default=1, metadata={"help": "Guide at every k-th optimizer step, with weights times k."}
+    )
+    saliency_control: str = field(default="none", metadata={"help": "inverted or shuffled maps, as a control."})
+    view_forward: str = field(default="auto", metadata={"help": "auto, concatenated or separate."})
+    view_statistics: str = field(
+        default="anchor", metadata={"help": "Batch-norm statistics of views in a separate pass: anchor, running, batch."}
+    )
+    embedding_layer: str | None = field(default=None, metadata={"help": "Name of the layer that makes the logits."})
+    image_column: str = field(default="image", metadata={"help": "Name of the picture column."})
+    saliency_column: str = field(default="saliency", metadata={"help": "Name of the saliency column."})
+    label_column: str = field(default="label", metadata={"help": "Name of the label column."})
+    random_crop_scale: float | None = field(
+        default=None, metadata={"help": "Random crops that keep at least this share of the area, in (0, 1]."}
+    )
+    horizontal_flip: float = field(default=0.0, metadata={"help": "Probability of mirroring a training picture."})
+    color_jitter: float = field(
+        default=0.0, metadata={"help": "Change brightness, contrast and saturation by up to this share, in [0, 1)."}
+    )
+    check_rows: int = field(
+        default=10_000, metadata={"help": "Rows to decode and check before training: -1 for all, 0 for none."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, choices in (
+            ("guidance", ("none", *GUIDANCE)),
+            ("view_forward", VIEW_FORWARDS),
+            ("view_statistics", VIEW_STATISTICS),
+        ):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"Unknown {name} {value!r}. Choose one of {', '.join(choices)}.")
+        if self.guidance_interval < 1:
+            raise ValueError(f"guidance_interval must be 1 or more, got {self.guidance_interval}.")
+        if self.random_crop_scale is not None and not 0 < self.random_crop_scale <= 1:
+            raise ValueError(f"random_crop_scale must be above 0 and at most 1, got {self.random_crop_scale}.")
+        if not 0 <= self.horizontal_flip <= 1:
+            raise ValueError(f"horizontal_flip is a probability in [0, 1], got {self.horizontal_flip}.")
+        if not 0 <= self.color_jitter < 1:
+            raise ValueError(f"color_jitter must be at least 0 and below 1, got {self.color_jitter}.")
+        if self.check_rows < -1:
+            raise ValueError(f"check_rows must be -1 (all), 0 (none) or a number of rows, got {self.check_rows}.")
+        self.objective()
+
+    def objective(self) -> Objective | None:
+        """The objective that the arguments describe, `None` for plain fine-tuning."""
+        if self.guidance == "none":
+            return None
+        objective = GUIDANCE[self.guidance]
+        return objective(**{setting.name: getattr(self, setting.name) for setting in fields(objective)})
+
+    def sage_settings(self) -> dict[str, Any]:
+        """The method's settings, for the `sage` key of a checkpoint's config.json."""
+        if self.guidance == "none":
+            return {"guidance": "none"}
+        names = [setting.name for setting in fields(GUIDANCE[self.guidance])]
+        names += ["guidance_interval", "view_forward", "view_statistics", "embedding_layer"]
+        return {"guidance": self.guidance} | {name: getattr(self, name) for name in names}

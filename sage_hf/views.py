@@ -1,0 +1,150 @@
+r"""
+Views of a picture that keep or remove what a human marked: tensors in, tensors out.
+
+For an image \(x\), a saliency map \(s \in [0, 1]\) and a degradation \(D\):
+
+    x+ = s * x + (1 - s) * D(x)        salient-preserving: what humans marked is intact
+    x- = (1 - s) * x + s * D(x)        saliency-degrading: what humans marked is gone
+
+Salient-preserving and saliency-degrading augmentations are the paper's (arXiv 2511.12744); the degradations below and
+their settings are our own choice, because the paper's were not available to us.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Degradation = Callable[[Tensor, torch.Generator | None], Tensor]
+"""Takes `pixel_values` (batch, channels, height, width) and a generator (or `None`), gives a tensor of that shape."""
+
+BLUR_SIGMA = 0.1
+"""Standard deviation of the blur as a fraction of the picture's shorter side."""
+
+
+def degrade_blur(pixel_values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Gaussian blur with `sigma = 0.1 * min(height, width)`. Colour and coarse layout survive."""
+    from kornia.filters import gaussian_blur2d
+
+    height, width = pixel_values.shape[-2:]
+    sigma = BLUR_SIGMA * min(height, width)
+    # Three sigma on either side; reflection can't reach further than the picture itself.
+    reach = min(math.ceil(3 * sigma), min(height, width) - 1)
+    return gaussian_blur2d(pixel_values, (2 * reach + 1, 2 * reach + 1), (sigma, sigma))
+
+
+def degrade_mean(pixel_values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Each picture's own mean colour everywhere."""
+    return pixel_values.mean(dim=(-2, -1), keepdim=True).expand_as(pixel_values)
+
+
+def degrade_noise(pixel_values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Gaussian noise with each picture's own mean and deviation per channel, clamped to its own range of values."""
+    noise = torch.randn(pixel_values.shape, generator=generator, device=pixel_values.device, dtype=pixel_values.dtype)
+    mean = pixel_values.mean(dim=(-2, -1), keepdim=True)
+    deviation = pixel_values.std(dim=(-2, -1), keepdim=True, correction=0)
+    lowest, highest = pixel_values.amin(dim=(-2, -1), keepdim=True), pixel_values.amax(dim=(-2, -1), keepdim=True)
+    return (mean + deviation * noise).clamp(lowest, highest)
+
+
+def degrade_shuffle(pixel_values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """
+    The same pixels of another picture of the batch, each picture being used once and never for itself.
+
+    It removes what blur leaves alive: colour, and anything else that gives the class away outside the marked region.
+    """
+    return pixel_values[partners(len(pixel_values), pixel_values.device, generator)]
+
+
+def partners(count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    """
+    A random permutation of `range(count)` without a fixed point, (count,): each row gets another row as its partner.
+
+    Raises:
+        `ValueError`: fewer than two rows.
+    """
+    if count < 2:
+        raise ValueError(f"Shuffling needs another row of the batch, got a batch of {count}. Use a batch size of 2 or more.")
+    order = torch.randperm(count, device=device, generator=generator)
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(1)
+    return partner
+
+
+DEGRADATIONS: dict[str, Degradation] = {
+    "blur": degrade_blur,
+    "noise": degrade_noise,
+    "mean": degrade_mean,
+    "shuffle": degrade_shuffle,
+}
+
+
+def get_degradation(degradation: str | Degradation) -> Degradation:
+    """The degradation of that name, or the callable itself. `ValueError` for an unknown name."""
+    if callable(degradation):
+        return degradation
+    if degradation not in DEGRADATIONS:
+        raise ValueError(f"Unknown degradation {degradation!r}. Choose one of {', '.join(DEGRADATIONS)}, or pass a callable.")
+    return DEGRADATIONS[degradation]
+
+
+def make_views(
+    pixel_values: Tensor,
+    saliency: Tensor,
+    degradation: str | Degradation = "shuffle",
+    *,
+    rows: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """
+    The salient-preserving view x+ and the saliency-degrading view x-.
+
+    Every pixel of a view lies between the picture's pixel and the degraded picture's pixel, so views stay in the value
+    range of real pictures whenever the degradation does (the four named ones do).
+
+    Args:
+        pixel_values (`torch.Tensor`): pictures, (batch, channels, height, width), in any normalisation.
+        saliency (`torch.Tensor`): maps, (batch, 1, height, width), in [0, 1].
+        degradation (`str` or callable, *optional*, defaults to `"shuffle"`):
+            `"blur"`, `"noise"`, `"mean"`, `"shuffle"` (other pictures of the batch), or a callable that takes
+            `pixel_values` and a generator and returns a tensor of the same shape.
+        rows (`torch.Tensor`, *optional*): indices of the rows to make views of; all of them if not given. `"shuffle"`
+            draws its other pictures from the whole batch either way.
+        generator (`torch.Generator`, *optional*): source of randomness, on the device of `pixel_values`; torch's global
+            one if not given.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: x+ and x-, each (rows, channels, height, width).
+
+    Raises:
+        `ValueError`: shapes that don't fit, an unknown degradation, or one that returns another shape.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from sage_hf import make_views
+    >>> x, s = torch.ones(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.5, 0.0]]]])
+    >>> positive, negative = make_views(x, s, degradation=lambda x, generator: torch.zeros_like(x))
+    >>> positive.flatten().tolist(), negative.flatten().tolist()
+    ([1.0, 0.0, 0.5, 0.0], [0.0, 1.0, 0.5, 1.0])
+
+    ```
+    """
+    if pixel_values.ndim != 4:
+        raise ValueError(f"pixel_values must be (batch, channels, height, width), got {tuple(pixel_values.shape)}.")
+    expected = (len(pixel_values), 1, *pixel_values.shape[-2:])
+    if tuple(saliency.shape) != expected:
+        raise ValueError(f"saliency must be {expected} to match pixel_values, got {tuple(saliency.shape)}.")
+    degraded = get_degradation(degradation)(pixel_values, generator)
+    if degraded.shape != pixel_values.shape:
+        raise ValueError(
+            f"The degradation must keep the shape {tuple(pixel_values.shape)}, it returned {tuple(degraded.shape)}."
+        )
+    saliency = saliency.to(pixel_values.dtype)
+    if rows is not None:
+        pixel_values, saliency, degraded = pixel_values[rows], saliency[rows], degraded[rows]
+    return torch.lerp(degraded, pixel_values, saliency), torch.lerp(pixel_values, degraded, saliency)
