@@ -26,8 +26,8 @@ def check_output_dir(output_dir: str | Path | None) -> None:
     found = sorted(path.name for pattern in RUN_FILES for path in Path(output_dir).glob(pattern))
     if found:
         raise FileExistsError(
-            f"{output_dir} already holds a run ({', '.join(found[:4])}{', ...' if len(found) > 4 else ''}). Choose another "
-            "output_dir, resume with resume_from_checkpoint=True, or move the old run away."
+            f"{output_dir} already holds a run ({', '.join(found[:4])}{', ...' if len(found) > 4 else ''}). Choose "
+            "another output_dir, resume with resume_from_checkpoint=True, or move the old run away."
         )
 
 
@@ -40,7 +40,9 @@ def check_model(model: nn.Module, args: SageTrainingArguments, objective: Object
     """
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "num_labels"):
-        raise ValueError(f"{type(model).__name__} has no config with num_labels; pass a transformers classification model.")
+        raise ValueError(
+            f"{type(model).__name__} has no config with num_labels; pass a transformers classification model."
+        )
     if config.problem_type not in (None, "single_label_classification") or config.num_labels < 2:
         raise ValueError(
             f"Only single-label classification with two or more classes can be trained, this model has problem_type="
@@ -51,14 +53,14 @@ def check_model(model: nn.Module, args: SageTrainingArguments, objective: Object
     batch_size = args.per_device_train_batch_size
     if objective.needs_more_rows(batch_size, batch_size):
         raise ValueError(
-            f"per_device_train_batch_size={batch_size} is too small: shuffling needs another row of the batch. Use 2 or "
-            "more, or degradation='blur', 'noise' or 'mean'."
+            f"per_device_train_batch_size={batch_size} is too small: shuffling needs another row of the batch. Use 2 "
+            "or more, or degradation='blur', 'noise' or 'mean'."
         )
     normalises_batches = has_batch_norm(model)
     separate = args.view_forward == "separate" or (args.view_forward == "auto" and normalises_batches)
     if args.activation_checkpointing and normalises_batches and separate:
         raise ValueError(
-            f"{type(model).__name__} has batch normalisation: recomputing activations in the backward pass would normalise "
-            "the views by other statistics than the forward pass did. Turn activation_checkpointing off, or use "
-            "view_forward='concatenated'."
+            f"{type(model).__name__} has batch normalisation: recomputing activations in the backward pass would "
+            "normalise the views by other statistics than the forward pass did. Turn activation_checkpointing off, or "
+            "use view_forward='concatenated'."
         )

@@ -59,8 +59,8 @@ def find_classification_head(model: nn.Module, name: str | None = None) -> str:
     num_labels = getattr(getattr(model, "config", None), "num_labels", None)
     if num_labels is None:
         raise ValueError(
-            f"{type(model).__name__} has no `config.num_labels`, so its classification head can't be found. Name it with "
-            f"embedding_layer=...; its last linear layers are: {_listing(layers)}."
+            f"{type(model).__name__} has no `config.num_labels`, so its classification head can't be found. Name it "
+            f"with embedding_layer=...; its last linear layers are: {_listing(layers)}."
         )
 
     backbone = getattr(model, "base_model", None)
@@ -71,9 +71,9 @@ def find_classification_head(model: nn.Module, name: str | None = None) -> str:
         return candidates[0]
     found = "none" if not candidates else ", ".join(repr(path) for path in candidates)
     raise ValueError(
-        f"{type(model).__name__} should have exactly one linear layer with config.num_labels={num_labels} outputs, found "
-        f"{len(candidates)}: {found}. Name the layer that makes the logits with embedding_layer=...; the last linear "
-        f"layers are: {_listing(layers)}."
+        f"{type(model).__name__} should have exactly one linear layer with config.num_labels={num_labels} outputs, "
+        f"found {len(candidates)}: {found}. Name the layer that makes the logits with embedding_layer=...; the last "
+        f"linear layers are: {_listing(layers)}."
     )
 
 
@@ -85,8 +85,8 @@ class EmbeddingCapture:
     """
     Keeps what enters the classification head in the latest forward pass of a model.
 
-    The hook must be registered before `torch.compile`; later ones are ignored there. It needs no per-architecture code:
-    pooled features, class tokens and (batch, channels, 1, 1) maps all come out as (batch, dimension).
+    The hook must be registered before `torch.compile`; later ones are ignored there. It needs no per-architecture
+    code: pooled features, class tokens and (batch, channels, 1, 1) maps all come out as (batch, dimension).
 
     Args:
         model (`torch.nn.Module`): the unwrapped model.
@@ -99,7 +99,7 @@ class EmbeddingCapture:
     >>> from transformers import ViTConfig, ViTForImageClassification
     >>> from sage_hf import EmbeddingCapture
     >>> config = ViTConfig(
-    ...     hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16
+    ...     image_size=32, patch_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2
     ... )
     >>> model = ViTForImageClassification(config)
     >>> capture = EmbeddingCapture(model)
@@ -128,7 +128,9 @@ class EmbeddingCapture:
             `RuntimeError`: the head has not run since the last call, so it does not make this model's logits.
         """
         if self._embedding is None:
-            raise RuntimeError(f"The layer {self.layer!r} did not run in this forward pass; name another embedding_layer.")
+            raise RuntimeError(
+                f"The layer {self.layer!r} did not run in this forward pass; name another embedding_layer."
+            )
         embedding, self._embedding = self._embedding, None
         return embedding
 

@@ -1,8 +1,9 @@
-"""Forward pictures and their views through one model, in one pass or several, without disturbing batch normalisation."""
+"""Forward pictures and their views through one model, in one pass or several, without disturbing batch
+normalisation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -37,9 +38,9 @@ def encode(
     Encodings of a batch and of views of some of its rows.
 
     `"concatenated"` is one pass over `[x, x+, x-]`: the cheapest, and the only pass that DDP, FSDP and activation
-    checkpointing see. With batch normalisation it changes what x itself is normalised by, so `"auto"` uses it for models
-    without and `"separate"`, one pass for x and one for the views, for models with. There `view_statistics` says
-    what views are normalised by in training mode; running statistics are updated by x alone in each case:
+    checkpointing see. With batch normalisation it changes what x itself is normalised by, so `"auto"` uses it for
+    models without and `"separate"`, one pass for x and one for the views, for models with. There `view_statistics`
+    says what views are normalised by in training mode; running statistics are updated by x alone in each case:
 
     - `"anchor"`: the batch statistics of x. The views see the very network that x saw, even if just one row has a map.
     - `"running"`: the running statistics, as in evaluation.
@@ -57,7 +58,8 @@ def encode(
         view_forward (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"concatenated"` or `"separate"`.
         view_statistics (`str`, *optional*, defaults to `"anchor"`): `"anchor"`, `"running"` or `"batch"`.
         unwrapped_model (`torch.nn.Module`, *optional*): what the views go through in separate passes; `model` if not
-            given. DDP broadcasts buffers at each call, which would hang ranks that call it a different number of times.
+            given. DDP broadcasts buffers at each call, which would hang ranks that call it a different number of
+            times.
 
     Returns:
         `list[Encoding]`: that of x (batch rows), then that of each view (len(rows) rows).
@@ -88,8 +90,9 @@ def _stack(inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor, *, w
     for name, value in inputs.items():
         if isinstance(value, Tensor) and value.ndim > 0 and len(value) == batch:
             parts = list(views) if name == "pixel_values" else [value[rows]] * len(views)
-            value = torch.cat([value, *parts] if with_anchor else parts)
-        stacked[name] = value
+            stacked[name] = torch.cat([value, *parts] if with_anchor else parts)
+        else:
+            stacked[name] = value
     return stacked
 
 
@@ -121,7 +124,7 @@ def _anchor_pass(model: nn.Module, view_statistics: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _evaluating(layers: list[nn.Module]) -> Iterator[None]:
+def _evaluating(layers: Iterable[nn.Module]) -> Iterator[None]:
     for layer in layers:
         layer.eval()
     try:
@@ -156,7 +159,7 @@ def _normalising_by(statistics: dict[Any, tuple[Tensor, Tensor]]) -> Iterator[No
     for layer, (mean, variance) in statistics.items():
         layer.running_mean, layer.running_var = mean, variance
     try:
-        with _evaluating(list(statistics)):
+        with _evaluating(statistics):
             yield
     finally:
         for layer, (mean, variance) in buffers.items():

@@ -35,10 +35,10 @@ class TermTracker:
         Count rows of values, (rows,) each. Names that were not announced raise `KeyError`: every process must gather
         the same ones, whatever its batches held.
         """
-        for name, rows in values.items():
+        for name, value in values.items():
             if name not in self.names:
                 raise KeyError(f"{name!r} is not one of the tracked terms {', '.join(self.names)}.")
-            rows = rows.detach()
+            rows = value.detach()
             entry = torch.stack([rows.sum(dtype=torch.float64), rows.new_tensor(rows.numel(), dtype=torch.float64)])
             self._sums[name] = self._sums[name] + entry if name in self._sums else entry
 

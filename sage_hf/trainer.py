@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import BaseImageProcessor, Trainer
+from transformers import BaseImageProcessor, PreTrainedModel, Trainer
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import TrainOutput
@@ -23,6 +23,7 @@ from .data.collator import SaliencyCollator
 from .data.preparation import Preparation
 from .embeddings import EmbeddingCapture
 from .forwarding import encode
+from .hub import write_model_card
 from .objectives import Objective
 from .objectives.base import at_least_float32
 from .tracking import TermTracker
@@ -31,14 +32,30 @@ from .version import __version__
 
 logger = logging.get_logger(__name__)
 
+CARD_HYPERPARAMETERS = (
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "lr_scheduler_type",
+    "optim",
+    "weight_decay",
+    "label_smoothing_factor",
+    "random_crop_scale",
+    "horizontal_flip",
+    "color_jitter",
+    "seed",
+)
+
 
 class SageTrainer(Trainer):
     """
     [`~transformers.Trainer`] that guides an image classifier by human saliency maps.
 
     The loss is the cross-entropy of every row plus, for the rows that have a saliency map, the terms of an objective
-    (SAGE by default). Both are means over the *whole* optimizer step: over accumulation steps and over processes. So the
-    same rows give the same gradients however they are split, even where maps are spread unevenly.
+    (SAGE by default). Both are means over the *whole* optimizer step: over accumulation steps and over processes. So
+    the same rows give the same gradients however they are split, even where maps are spread unevenly.
 
     Takes the arguments of `Trainer`. Raw datasets (`image`, `saliency`, `label` columns) get the aligned transform of
     `processing_class` and are checked before training; datasets that already have `pixel_values`, or that carry a
@@ -47,13 +64,14 @@ class SageTrainer(Trainer):
     Args:
         model ([`~transformers.PreTrainedModel`]): an image-classification model with one label a picture.
         args ([`SageTrainingArguments`]): the settings.
-        processing_class ([`~transformers.BaseImageProcessor`], *optional*): the checkpoint's image processor; needed for
-            raw datasets, saved with the model.
+        processing_class ([`~transformers.BaseImageProcessor`], *optional*): the checkpoint's image processor; needed
+            for raw datasets, saved with the model.
         objective ([`Objective`], *optional*): an objective of your own, in place of the one that `args` describe.
         **kwargs: as for [`~transformers.Trainer`].
 
     Raises:
-        `ValueError`: settings or data that can't be trained with; raised before training starts. [`DataError`] for data.
+        `ValueError`: settings or data that can't be trained with; raised before training starts. [`DataError`] for
+        data.
 
     Example:
 
@@ -71,8 +89,8 @@ class SageTrainer(Trainer):
     """
 
     _name = "SAGE"
-    _paper = {"title": "Saliency-Guided Contrastive Embeddings", "id": "2511.12744"}
-    _tag_names = ["sage_hf", "saliency"]
+    _paper: ClassVar = {"title": "Saliency-Guided Contrastive Embeddings", "id": "2511.12744"}
+    _tag_names: ClassVar = ["sage_hf", "saliency"]
 
     # compute_loss divides by the rows of the whole optimizer step, so training_step must not divide again. Its default
     # guesses from the model's signature, and guesses wrong for most vision models.
@@ -82,7 +100,7 @@ class SageTrainer(Trainer):
 
     def __init__(
         self,
-        model: nn.Module | None = None,
+        model: PreTrainedModel | None = None,
         args: SageTrainingArguments | None = None,
         data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
         train_dataset: Any = None,
@@ -99,21 +117,22 @@ class SageTrainer(Trainer):
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("SageTrainer computes its own loss; compute_loss_func would be ignored. Leave it out.")
         if kwargs.get("model_init") is not None or model is None:
-            raise ValueError("SageTrainer needs a model, not model_init: its classification head is looked up at once.")
+            raise ValueError(
+                "SageTrainer needs a model, not model_init: its classification head is looked up at once."
+            )
         if args.n_gpu > 1:
             # DataParallel copies the model at each step, and what a copy's hook captures is lost.
             logger.warning("Using one of %d GPUs. Start with `accelerate launch` to use them all.", args.n_gpu)
             args._n_gpu = 1
 
-        self.objective = objective or args.objective()
+        self.objective: Objective | None = objective or args.objective()
         check_model(model, args, self.objective)
-        self._preparation = Preparation(
-            model.config, args, processing_class, guided=self.objective is not None
-        )
+        self._preparation = Preparation(model.config, args, processing_class, guided=self.objective is not None)
         # Before accelerate wraps or compiles the model: hooks that come later are not part of a compiled graph.
         self._capture = EmbeddingCapture(model, args.embedding_layer) if self.objective is not None else None
         terms = self.objective.names if self.objective is not None else ()
         self._terms = TermTracker(("cross_entropy", *terms, "annotated"))
+        self._rows_seen = torch.zeros(2)
         self._has_trained = False
 
         train_dataset = self._preparation(train_dataset, "train", training=True, check=True)
@@ -151,8 +170,9 @@ class SageTrainer(Trainer):
             model (`torch.nn.Module`): the wrapped model.
             inputs (`dict`): `pixel_values`, `labels`, and in training `saliency` and `saliency_mask`.
             return_outputs (`bool`, *optional*, defaults to `False`): return [`ImageClassifierOutput`] as well.
-            num_items_in_batch (`torch.Tensor`, *optional*): rows and annotated rows of the whole optimizer step over all
-                processes, (2,), as [`SageTrainer.get_batch_samples`] counts them; those of this batch if not given.
+            num_items_in_batch (`torch.Tensor`, *optional*): rows and annotated rows of the whole optimizer step over
+                all processes, (2,), as [`SageTrainer.get_batch_samples`] counts them; those of this batch if not
+                given.
         """
         inputs = dict(inputs)
         labels = inputs.pop("labels")
@@ -190,7 +210,8 @@ class SageTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], saliency: Tensor, rows: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits of the batch, and the objective's terms for the given rows, (rows,) each."""
-        assert self.objective is not None and self._capture is not None
+        assert self.objective is not None
+        assert self._capture is not None
         pixel_values = inputs["pixel_values"]
         if self.objective.needs_more_rows(len(pixel_values), len(rows)):
             return model(**inputs).logits, {}
@@ -220,7 +241,15 @@ class SageTrainer(Trainer):
             counts[0] += len(batch["labels"])
             if "saliency_mask" in batch:
                 counts[1] += batch["saliency_mask"].sum()
-        return batches, self.accelerator.reduce(counts, reduction="sum")
+        counts = self.accelerator.reduce(counts, reduction="sum")
+        self._rows_seen = self._rows_seen.to(device) + counts
+        return batches, counts
+
+    def annotated_share(self) -> float | None:
+        """Share of the rows trained on so far that had a map, in [0, 1]; `None` if no maps were read."""
+        if self.objective is None or not self._rows_seen[0]:
+            return None
+        return (self._rows_seen[1] / self._rows_seen[0]).item()
 
     # ---- Logging ----
 
@@ -249,7 +278,7 @@ class SageTrainer(Trainer):
 
     # ---- Files ----
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """
         As in `Trainer`.
 
@@ -259,12 +288,44 @@ class SageTrainer(Trainer):
         if not resume_from_checkpoint and not self._has_trained:
             check_output_dir(self.args.output_dir)
         self._has_trained = True
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Save as `Trainer` does, the arguments as JSON: a pickle can run code, and holds the Hub token."""
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            folder = Path(output_dir or self.args.output_dir)
+            folder = Path(output_dir or str(self.args.output_dir))
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             (folder / "training_args.json").write_text(self.args.to_json_string() + "\n")
+
+    def create_model_card(  # type: ignore[override]  # the card names every argument, so none is positional
+        self, *, metrics: dict[str, dict[str, float]] | None = None, **kwargs: Any
+    ) -> None:
+        """
+        Write the checkpoint's card, from the run; a card that a person has made their own is left alone.
+
+        Args:
+            metrics (`dict[str, dict[str, float]]`, *optional*): measured values by split and metric.
+            **kwargs: `model_name`, `dataset` (Hub id), `license`, `tags`, `finetuned_from`, as in `Trainer`.
+        """
+        if not self.is_world_process_zero():
+            return
+        config = self.accelerator.unwrap_model(self.model).config
+        source = kwargs.get("finetuned_from") or getattr(config, "_name_or_path", "")
+        folder, arguments = Path(str(self.args.output_dir)), self.args.to_dict()
+        tags = kwargs.get("tags") or []
+        write_model_card(
+            folder,
+            model_name=kwargs.get("model_name") or folder.resolve().name,
+            classes=[config.id2label[index] for index in range(config.num_labels)],
+            sage=config.sage,
+            hyperparameters={name: arguments[name] for name in CARD_HYPERPARAMETERS},
+            metrics=metrics or {},
+            annotated=self.annotated_share(),
+            # A local path says nothing to others, and may say too much.
+            base_model=source if source and not Path(source).exists() else None,
+            dataset=kwargs.get("dataset"),
+            repo_id=self.args.hub_model_id or folder.resolve().name,
+            license=kwargs.get("license"),
+            tags=[*self._tag_names, *([tags] if isinstance(tags, str) else tags)],
+        )

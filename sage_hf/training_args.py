@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from .forwarding import VIEW_FORWARDS, VIEW_STATISTICS
@@ -26,22 +27,23 @@ class SageTrainingArguments(TrainingArguments):
         guidance (`str`, *optional*, defaults to `"sage"`):
             `"sage"`, or `"none"`: plain cross-entropy through the same trainer, the fair baseline.
         degradation (`str`, *optional*, defaults to `"shuffle"`):
-            What replaces pixels in the views: `"blur"`, `"noise"`, `"mean"` or `"shuffle"` (other pictures of the batch).
+            What replaces pixels in the views: `"blur"`, `"noise"`, `"mean"` or `"shuffle"` (other pictures of the
+            batch).
         distance (`str`, *optional*, defaults to `"cosine"`): of embeddings: `"cosine"` or `"euclidean"`.
         margin (`float`, *optional*, defaults to 0.5): of the triplet term.
         triplet_weight (`float`, *optional*, defaults to 1.0): weight of the triplet term.
         consistency (`str`, *optional*, defaults to `"positive"`):
             `"both"`, `"positive"`, `"uniform"` or `"none"`; the formulas are in [`SageObjective`].
-        divergence (`str`, *optional*, defaults to `"kl"`): `"jsd"`, or `"kl"` with the picture's own prediction as target.
-        temperature (`float`, *optional*, defaults to 1.0): divides the logits in the consistency term.
+        divergence (`str`, *optional*, defaults to `"kl"`): `"jsd"`, or `"kl"` with the picture's own prediction as
+        target. temperature (`float`, *optional*, defaults to 1.0): divides the logits in the consistency term.
         consistency_weight (`float`, *optional*, defaults to 3.0): weight of the consistency term.
         guidance_interval (`int`, *optional*, defaults to 1):
             Evaluate the guidance at every k-th optimizer step only, with its weights multiplied by k.
         saliency_control (`str`, *optional*, defaults to `"none"`):
             `"inverted"` or `"shuffled"` maps, to see whether a gain comes from where humans looked.
         view_forward (`str`, *optional*, defaults to `"auto"`):
-            `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views; `"auto"`:
-            separate if the model has batch normalisation.
+            `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
+            `"auto"`: separate if the model has batch normalisation.
         view_statistics (`str`, *optional*, defaults to `"anchor"`):
             What batch normalisation uses for views in a separate pass: the statistics of the `"anchor"` batch, the
             `"running"` ones, or those of the view `"batch"`. Running statistics are updated by pictures alone.
@@ -56,8 +58,8 @@ class SageTrainingArguments(TrainingArguments):
         color_jitter (`float`, *optional*, defaults to 0.0):
             Change brightness, contrast and saturation of training pictures by up to this share, in [0, 1).
         check_rows (`int`, *optional*, defaults to 10000):
-            How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0 for
-            none. Rows that are not checked still raise an error that names them when training meets them.
+            How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0
+            for none. Rows that are not checked still raise an error that names them when training meets them.
 
     Raises:
         `ValueError`: an unknown name, or a number out of its range.
@@ -88,7 +90,8 @@ class SageTrainingArguments(TrainingArguments):
     saliency_control: str = field(default="none", metadata={"help": "inverted or shuffled maps, as a control."})
     view_forward: str = field(default="auto", metadata={"help": "auto, concatenated or separate."})
     view_statistics: str = field(
-        default="anchor", metadata={"help": "Batch-norm statistics of views in a separate pass: anchor, running, batch."}
+        default="anchor",
+        metadata={"help": "Batch-norm statistics of views in a separate pass: anchor, running, batch."},
     )
     embedding_layer: str | None = field(default=None, metadata={"help": "Name of the layer that makes the logits."})
     image_column: str = field(default="image", metadata={"help": "Name of the picture column."})
@@ -107,6 +110,9 @@ class SageTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not torch.accelerator.is_available():
+            # There is nothing to pin memory for, and the data loader would warn in every epoch.
+            self.dataloader_pin_memory = False
         for name, choices in (
             ("guidance", ("none", *GUIDANCE)),
             ("view_forward", VIEW_FORWARDS),

@@ -67,7 +67,9 @@ def partners(count: int, device: torch.device, generator: torch.Generator | None
         `ValueError`: fewer than two rows.
     """
     if count < 2:
-        raise ValueError(f"Shuffling needs another row of the batch, got a batch of {count}. Use a batch size of 2 or more.")
+        raise ValueError(
+            f"Shuffling needs another row of the batch, got a batch of {count}. Use a batch size of 2 or more."
+        )
     order = torch.randperm(count, device=device, generator=generator)
     partner = torch.empty_like(order)
     partner[order] = order.roll(1)
@@ -87,7 +89,9 @@ def get_degradation(degradation: str | Degradation) -> Degradation:
     if callable(degradation):
         return degradation
     if degradation not in DEGRADATIONS:
-        raise ValueError(f"Unknown degradation {degradation!r}. Choose one of {', '.join(DEGRADATIONS)}, or pass a callable.")
+        raise ValueError(
+            f"Unknown degradation {degradation!r}. Choose one of {', '.join(DEGRADATIONS)}, or pass a callable."
+        )
     return DEGRADATIONS[degradation]
 
 
@@ -113,8 +117,8 @@ def make_views(
             `pixel_values` and a generator and returns a tensor of the same shape.
         rows (`torch.Tensor`, *optional*): indices of the rows to make views of; all of them if not given. `"shuffle"`
             draws its other pictures from the whole batch either way.
-        generator (`torch.Generator`, *optional*): source of randomness, on the device of `pixel_values`; torch's global
-            one if not given.
+        generator (`torch.Generator`, *optional*): source of randomness, on the device of `pixel_values`; torch's
+            global one if not given.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: x+ and x-, each (rows, channels, height, width).

@@ -24,8 +24,8 @@ class SaliencyCollator:
     >>> import torch
     >>> from sage_hf import SaliencyCollator
     >>> picture = torch.zeros(3, 4, 4)
-    >>> rows = [{"pixel_values": picture, "saliency": torch.ones(1, 4, 4)}, {"pixel_values": picture, "saliency": None}]
-    >>> SaliencyCollator()(rows)["saliency_mask"].tolist()
+    >>> row = {"pixel_values": picture, "saliency": torch.ones(1, 4, 4)}
+    >>> SaliencyCollator()([row, row | {"saliency": None}])["saliency_mask"].tolist()
     [True, False]
 
     ```
@@ -36,8 +36,8 @@ class SaliencyCollator:
         sizes = sorted({tuple(picture.shape) for picture in pictures})
         if len(sizes) > 1:
             raise ValueError(
-                f"The pictures of a batch have different sizes: {sizes}. Set a fixed size, or do_center_crop, in the image "
-                "processor."
+                f"The pictures of a batch have different sizes: {sizes}. Set a fixed size, or do_center_crop, in the "
+                "image processor."
             )
         pixel_values = torch.stack(pictures)
         batch = {"pixel_values": pixel_values}

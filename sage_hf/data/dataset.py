@@ -12,7 +12,11 @@ from .transforms import AlignedTransform
 
 
 def check_columns(
-    dataset: datasets.Dataset | datasets.IterableDataset, transform: AlignedTransform, name: str, *, labelled: bool = True
+    dataset: datasets.Dataset | datasets.IterableDataset,
+    transform: AlignedTransform,
+    name: str,
+    *,
+    labelled: bool = True,
 ) -> None:
     """
     Check that a raw dataset has the columns that training reads, with pictures in them.
@@ -34,8 +38,8 @@ def check_columns(
                 f"{name}: there is no column {column!r}; the columns are {', '.join(map(repr, columns))}. "
                 f"Name the right one with {argument}=..."
             )
-    for column in (transform.image_column, transform.saliency_column):
-        feature = (dataset.features or {}).get(column) if column else None
+    for column in filter(None, (transform.image_column, transform.saliency_column)):
+        feature = (dataset.features or {}).get(column)
         if feature is not None and not isinstance(feature, datasets.Image):
             raise DataError(
                 f"{name}: column {column!r} holds {feature}, not pictures. If it holds paths, use "

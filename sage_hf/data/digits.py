@@ -28,14 +28,15 @@ def digits_with_shortcut(correlation: float = 0.98, seed: int = 0) -> datasets.D
     """
     The 1,797 handwritten digits that scikit-learn ships, each with a coloured square beside it.
 
-    A picture is 32x32 RGB on a dark noisy ground. The digit (8x8 in the source) stands at a random place in the upper half, drawn 16 pixels
-    wide; the square, 8 pixels wide, at a random place in the lower half. In `train`, `validation` and `in_distribution` the square has the colour of the
-    digit's class with the given probability, and a colour drawn at random otherwise; in `shifted`, and in `shifted_validation` for tuning, the colour is
-    always drawn at random. The saliency map marks the square that the digit is drawn in.
+    A picture is 32x32 RGB on a dark noisy ground. The digit (8x8 in the source) is drawn 16 pixels wide on the left, its
+    place varying by up to 4 pixels; the square, 8 pixels wide, stands at the right edge at a random height. In `train`,
+    `validation` and `in_distribution` the square has the colour of the digit's class with the given probability, and
+    a colour drawn at random otherwise; in `shifted`, and in `shifted_validation` for tuning, the colour is always
+    drawn at random. The saliency map marks the square that the digit is drawn in.
 
     Args:
-        correlation (`float`, *optional*, defaults to 0.98): probability that the colour is that of the class, in [0, 1].
-        seed (`int`, *optional*, defaults to 0): of the split, the places and the colours.
+        correlation (`float`, *optional*, defaults to 0.98): probability that the colour is that of the class, in [0,
+        1]. seed (`int`, *optional*, defaults to 0): of the split, the places and the colours.
 
     Returns:
         `datasets.DatasetDict`: `train` (997 rows), `validation` and `shifted_validation` (the same 400 digits),
@@ -67,13 +68,13 @@ def _row(digit: np.ndarray, label: int, correlation: float, generator: np.random
     picture = generator.integers(0, 40, (SIZE, SIZE, 3), dtype=np.uint8)
     saliency = np.zeros((SIZE, SIZE), dtype=np.uint8)
 
-    top, left = generator.integers(6, 11), generator.integers(0, 5)
+    top, left = int(generator.integers(6, 11)), int(generator.integers(0, 5))
     where = np.s_[top : top + DIGIT, left : left + DIGIT]
     picture[where] = np.maximum(picture[where], np.asarray(ink)[..., None])
     saliency[where] = 255
 
     colour = label if generator.random() < correlation else int(generator.integers(10))
-    top, left = generator.integers(0, SIZE - CUE + 1), SIZE - CUE
+    top, left = int(generator.integers(SIZE - CUE + 1)), SIZE - CUE
     rgb = np.array(colorsys.hsv_to_rgb(colour / 10, 1.0, 1.0)) * 255
     picture[top : top + CUE, left : left + CUE] = rgb.astype(np.uint8)
     return {"image": Image.fromarray(picture), "saliency": Image.fromarray(saliency), "label": label}

@@ -20,8 +20,8 @@ class Preparation:
     A dataset is raw if it comes from `datasets`, has no format or transform of its own, and no `pixel_values` column.
 
     Args:
-        config ([`~transformers.PreTrainedConfig`]): the model's; takes over the class names of the first dataset that has
-            names while its own are still `LABEL_0`, `LABEL_1`, ...
+        config ([`~transformers.PreTrainedConfig`]): the model's; takes over the class names of the first dataset that
+            has names while its own are still `LABEL_0`, `LABEL_1`, ...
         args ([`SageTrainingArguments`]): names of the columns, augmentation, how much to check.
         processor ([`~transformers.BaseImageProcessor`], *optional*): needed as soon as a dataset is raw.
         guided (`bool`, *optional*, defaults to `True`): whether training reads maps.
@@ -41,7 +41,8 @@ class Preparation:
         self, dataset: Any, name: str, *, training: bool = False, labelled: bool = True, check: bool = False
     ) -> Any:
         """
-        The dataset as the Trainer reads it. Guided training needs the saliency column; otherwise maps are not even decoded.
+        The dataset as the Trainer reads it. Guided training needs the saliency column; otherwise maps are not even
+        decoded.
 
         Args:
             dataset: anything the Trainer takes.
@@ -80,12 +81,12 @@ class Preparation:
         described = _describe(dataset, name)
         check_columns(dataset, transform, described, labelled=labelled)
         self._adopt_class_names(dataset, described)
-        transform.label2id = self.config.label2id
+        transform.label2id = self._label2id()
         if isinstance(dataset, datasets.IterableDataset):
             return transformed_stream(dataset, transform, described)
         prepared = TransformedDataset(dataset, transform, described)
         if check and args.check_rows:
-            prepared.check(args.check_rows, self.config.num_labels)
+            prepared.check(args.check_rows, len(self._names()))
         return prepared
 
     def _is_raw(self, dataset: Any) -> bool:
@@ -100,15 +101,22 @@ class Preparation:
         feature = (dataset.features or {}).get(self.args.label_column)
         if not isinstance(feature, datasets.ClassLabel):
             return
-        id2label, names = self.config.id2label, feature.names
-        if all(label == f"LABEL_{index}" for index, label in id2label.items()) and len(id2label) == len(names):
+        own, names = self._names(), feature.names
+        if own == [f"LABEL_{index}" for index in range(len(names))]:
             self.config.id2label = dict(enumerate(names))
             self.config.label2id = {label: index for index, label in enumerate(names)}
-        elif set(names) == set(id2label.values()) and names != [id2label[index] for index in range(len(names))]:
+        elif names != own and set(names) == set(own):
             raise DataError(
-                f"{name}: the classes are ordered {names}, the model's {list(id2label.values())}. Reorder the dataset's with "
-                f"dataset.align_labels_with_mapping(model.config.label2id, {self.args.label_column!r})."
+                f"{name}: the classes are ordered {names}, the model's {own}. Reorder the "
+                f"dataset's with dataset.align_labels_with_mapping(model.config.label2id, {self.args.label_column!r})."
             )
+
+    def _names(self) -> list[str]:
+        """The model's class names in the order of their indices."""
+        return [str(label) for _, label in sorted((self.config.id2label or {}).items())]
+
+    def _label2id(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self._names())}
 
 
 def _describe(dataset: datasets.Dataset | datasets.IterableDataset, name: str) -> str:

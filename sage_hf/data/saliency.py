@@ -19,7 +19,8 @@ def saliency_array(image: Image.Image) -> np.ndarray | None:
 
     Args:
         image (`PIL.Image.Image`):
-            One channel of any depth (modes `1`, `L`, `I`, `I;16`, `F`), or a grey picture stored as colours or palette.
+            One channel of any depth (modes `1`, `L`, `I`, `I;16`, `F`), or a grey picture stored as colours or
+            palette.
 
     Returns:
         `numpy.ndarray`: float32, (height, width), in [0, 1] with a maximum of 1; `None` for a blank map, which marks
@@ -44,8 +45,8 @@ def saliency_array(image: Image.Image) -> np.ndarray | None:
         colours = values[..., : 1 if image.mode in ("LA", "La") else 3]
         if (colours != colours[..., :1]).any():
             raise DataError(
-                f"the map has colours (mode {image.mode}); a saliency map has one value a pixel. Save the map's values as a "
-                "grey picture."
+                f"the map has colours (mode {image.mode}); a saliency map has one value a pixel. Save the map's "
+                "values as a grey picture."
             )
         values = colours[..., 0]
     values = values.astype(np.float32)
@@ -69,6 +70,22 @@ def same_aspect(map_size: tuple[int, int], image_size: tuple[int, int]) -> bool:
     return abs(map_width * height - map_height * width) <= max(width, height)
 
 
+def covering_saliency(image: Image.Image, picture_size: tuple[int, int]) -> np.ndarray | None:
+    """
+    [`saliency_array`] of a map that must cover a picture of (width, height) pixels after EXIF rotation.
+
+    Raises:
+        [`DataError`]: as [`saliency_array`], and where the map's aspect differs from the picture's.
+    """
+    if not same_aspect(image.size, picture_size):
+        raise DataError(
+            f"the map is {image.width}x{image.height}, its image {picture_size[0]}x{picture_size[1]}: their aspects "
+            "differ, so the map can't cover the image. Was one of them cropped, or rotated by an EXIF tag that the "
+            "other lacks?"
+        )
+    return saliency_array(image)
+
+
 def saliency_map(image: Image.Image, picture_size: tuple[int, int]) -> Image.Image | None:
     """
     A map as an 8-bit picture of the size of its image, ready to go through the image's own geometry.
@@ -81,14 +98,9 @@ def saliency_map(image: Image.Image, picture_size: tuple[int, int]) -> Image.Ima
         `PIL.Image.Image`: mode `L`, 255 at the map's maximum; `None` for a blank map.
 
     Raises:
-        [`DataError`]: as [`saliency_array`], and where the map's aspect differs from the picture's.
+        [`DataError`]: as [`covering_saliency`].
     """
-    if not same_aspect(image.size, picture_size):
-        raise DataError(
-            f"the map is {image.width}x{image.height}, its image {picture_size[0]}x{picture_size[1]}: their aspects differ, "
-            "so the map can't cover the image. Was one of them cropped, or rotated by an EXIF tag that the other lacks?"
-        )
-    values = saliency_array(image)
+    values = covering_saliency(image, picture_size)
     if values is None:
         return None
     grey = Image.fromarray(np.round(values * 255).astype(np.uint8))

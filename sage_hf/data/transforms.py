@@ -12,8 +12,8 @@ from transformers import BaseImageProcessor
 
 from .saliency import DataError, saliency_map
 
-# Leaves only the geometry of an image processor: no rescaling, no normalisation (mean and deviation are neutral as well,
-# because EfficientNet's processor divides by the deviation a second time, whatever `do_normalize` says).
+# Leaves only the geometry of an image processor: no rescaling, no normalisation. Mean and deviation are neutral as
+# well, because EfficientNet's processor divides by the deviation a second time, whatever `do_normalize` says.
 GEOMETRY_ONLY = {
     "do_rescale": False,
     "do_normalize": False,
@@ -29,20 +29,21 @@ class AlignedTransform:
 
     Picture and map get the same random crop and mirroring, then both go through the checkpoint's image processor: the
     picture as it is configured, the map with bilinear sampling and without rescaling and normalisation. So any resize,
-    crop, pad or crop percentage that a processor knows is replayed exactly. Randomness is torch's global generator, which
-    data-loader workers seed.
+    crop, pad or crop percentage that a processor knows is replayed exactly. Randomness is torch's global generator,
+    which data-loader workers seed.
 
     Args:
         processor ([`~transformers.BaseImageProcessor`]): the checkpoint's.
         image_column (`str`, *optional*, defaults to `"image"`): column with `PIL.Image.Image`.
-        saliency_column (`str`, *optional*, defaults to `"saliency"`): column with `PIL.Image.Image` or `None`; `None` as
-            the name leaves maps out.
+        saliency_column (`str`, *optional*, defaults to `"saliency"`): column with `PIL.Image.Image` or `None`; `None`
+            as the name leaves maps out.
         label_column (`str`, *optional*, defaults to `"label"`): column with the class index or name, may be missing.
         label2id (`dict[str, int]`, *optional*): class index of each class name, for columns of names.
         num_channels (`int`, *optional*, defaults to 3): 3 for RGB, 1 for grey models.
-        random_crop_scale (`float`, *optional*): least share of the area that a random crop keeps; no crop if not given.
-        horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring.
-        color_jitter (`float`, *optional*, defaults to 0.0): largest relative change of brightness, contrast, saturation.
+        random_crop_scale (`float`, *optional*): least share of the area that a random crop keeps; no crop if not
+        given. horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring.
+        color_jitter (`float`, *optional*, defaults to 0.0): largest relative change of brightness, contrast,
+            saturation.
 
     Example:
 
@@ -85,8 +86,8 @@ class AlignedTransform:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """
         Model inputs of one row: `pixel_values` (channels, height, width); `labels`, an int, if the row has a label;
-        `saliency`, unless maps are left out: float32 (1, height, width) in [0, 1], or `None` for a row without a map, with a
-        blank map, or whose marked region the random crop has cut away.
+        `saliency`, unless maps are left out: float32 (1, height, width) in [0, 1], or `None` for a row without a map,
+        with a blank map, or whose marked region the random crop has cut away.
 
         Raises:
             [`DataError`]: no picture, a map that can't be used, an unknown class name.
@@ -105,7 +106,9 @@ class AlignedTransform:
 
         inputs: dict[str, Any] = {"pixel_values": self._process(image)}
         if self.saliency_column is not None:
-            inputs["saliency"] = None if saliency is None else self._process_map(saliency, inputs["pixel_values"].shape)
+            inputs["saliency"] = (
+                None if saliency is None else self._process_map(saliency, inputs["pixel_values"].shape)
+            )
         if row.get(self.label_column) is not None:
             inputs["labels"] = self._label(row[self.label_column])
         return inputs
@@ -121,8 +124,8 @@ class AlignedTransform:
         values = self._process(saliency.convert(self.mode), **GEOMETRY_ONLY)[:1] / 255
         if values.shape[-2:] != shape[-2:]:
             raise DataError(
-                f"{type(self.processor).__name__} makes pictures of {tuple(shape[-2:])} but maps of {tuple(values.shape[-2:])}; "
-                "it can't be replayed on maps."
+                f"{type(self.processor).__name__} makes pictures of {tuple(shape[-2:])} but maps of "
+                f"{tuple(values.shape[-2:])}; it can't be replayed on maps."
             )
         return values.clamp(0, 1) if values.max() > 0 else None
 
@@ -130,7 +133,8 @@ class AlignedTransform:
         if isinstance(label, str):
             if label not in self.label2id:
                 raise DataError(
-                    f"column {self.label_column!r}: class {label!r} is not one of the model's: {', '.join(self.label2id)}."
+                    f"column {self.label_column!r}: class {label!r} is not one of the model's: "
+                    f"{', '.join(self.label2id)}."
                 )
             return self.label2id[label]
         return int(label)
@@ -154,7 +158,8 @@ def _uniform(low: float, high: float) -> float:
 
 def _random_box(size: tuple[int, int], least_area: float) -> tuple[int, int, int, int]:
     """
-    A box (left, upper, right, lower) with an area share in [least_area, 1] and an aspect in [3/4, 4/3] of the picture's.
+    A box (left, upper, right, lower) with an area share in [least_area, 1] and an aspect in [3/4, 4/3] of the
+    picture's.
 
     The ranges are those of the usual random resized crop; the aspect is relative, so that wide pictures stay wide.
     """

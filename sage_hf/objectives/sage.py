@@ -32,7 +32,7 @@ def kullback_leibler_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def distance(a: Tensor, b: Tensor, kind: str) -> Tensor:
-    """Distance of two rows of embeddings, (batch, dimension) each: (batch,); cosine in [0, 2], euclidean in [0, inf)."""
+    """Distance of two rows of embeddings, (batch, dimension) each: (batch,); in [0, 2] or [0, inf)."""
     if kind == "cosine":
         return 1 - F.cosine_similarity(a, b, dim=-1)
     return torch.linalg.vector_norm(a - b, dim=-1)
@@ -51,13 +51,14 @@ class SageObjective:
                     = JSD(p, p+)                                  ("positive")
                     = JSD(p, p+) + JSD(uniform, p-)               ("uniform")
 
-    The paper names a triplet loss on embeddings, augmentations that preserve or degrade what is salient, and a check of
-    the logits' Jensen-Shannon divergence at a temperature. Its equations and settings were not available to us: the
+    The paper names a triplet loss on embeddings, augmentations that preserve or degrade what is salient, and a check
+    of the logits' Jensen-Shannon divergence at a temperature. Its equations and settings were not available to us: the
     formulas above, the uniform form, `divergence="kl"` and every default are our own choice.
 
-    `divergence="kl"` replaces JSD(p, p+) by KL(stop(p) || p+) and JSD(uniform, p-) by KL(uniform || p-): the picture's own
-    prediction is the target, and gradients don't vanish when a confident shortcut has made p and p+ disjoint (JSD is
-    bounded by ln 2, and flat there). ln 2 - JSD(p, p-) stays, because a KL to be enlarged has no bound.
+    `divergence="kl"` replaces JSD(p, p+) by KL(stop(p) || p+) and JSD(uniform, p-) by KL(uniform || p-): the
+    picture's own prediction is the target, and gradients don't vanish when a confident shortcut has made p and p+
+    disjoint (JSD is bounded by ln 2, and flat there). ln 2 - JSD(p, p-) stays, because a KL to be enlarged has no
+    bound.
 
     Args:
         degradation (`str` or callable, *optional*, defaults to `"shuffle"`): see [`make_views`].

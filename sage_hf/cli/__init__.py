@@ -1,0 +1,51 @@
+"""sage-hf: fine-tune, build datasets, and a quickstart that shows what guidance does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ..version import __version__
+
+COMMANDS = {
+    "quickstart": "train on digits with a shortcut, with and without guidance, and compare",
+    "train": "fine-tune an image classifier on a dataset with saliency maps",
+    "data": "build saliency datasets",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Run a command.
+
+    Args:
+        argv (`list[str]`, *optional*): the arguments; those of the process if not given.
+
+    Returns:
+        `int`: 0, or 1 after an error of the user's that was explained on stderr.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sage-hf", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"sage_hf {__version__}")
+    commands = "\n".join(f"{name:12}{text}" for name, text in COMMANDS.items())
+    parser.add_argument(
+        "command", choices=COMMANDS, metavar="command", help=f"{commands}\nsage-hf COMMAND --help says more"
+    )
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+
+    # Imported when asked for: torch and transformers take seconds.
+    if args.command == "quickstart":
+        from .quickstart import run
+    elif args.command == "train":
+        from .train import run
+    else:
+        from .data import run
+    try:
+        run(args.arguments)
+    except (ValueError, OSError) as error:
+        # Mistakes of input, which the message explains; anything else is a defect and keeps its traceback.
+        print(f"sage-hf {args.command}: {error}", file=sys.stderr)
+        return 1
+    return 0

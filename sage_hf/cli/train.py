@@ -1,0 +1,167 @@
+"""`sage-hf train`: a checkpoint, a dataset, and out comes a checkpoint."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import AutoImageProcessor, AutoModelForImageClassification, HfArgumentParser, set_seed
+from transformers.trainer_utils import TrainOutput
+
+from ..checks import check_output_dir
+from ..data.loading import class_names, load_saliency_dataset
+from ..data.saliency import DataError
+from ..evaluation import classification_metrics
+from ..trainer import SageTrainer
+from ..training_args import SageTrainingArguments
+
+
+@dataclass
+class RunArguments:
+    """What to train, and on what."""
+
+    model: str = field(metadata={"help": "Hub id or folder of the checkpoint to start from."})
+    dataset: str = field(metadata={"help": "Hub id or folder of the dataset."})
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
+    dataset_name: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the dataset."})
+    train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    eval_split: str = field(
+        default="validation", metadata={"help": "Split to evaluate on during training, if the dataset has it."}
+    )
+    config: str | None = field(default=None, metadata={"help": "YAML file with any of these arguments; flags win."})
+    json: bool = field(default=False, metadata={"help": "Print the results as JSON."})
+
+
+def parse(argv: list[str]) -> tuple[RunArguments, SageTrainingArguments]:
+    """
+    The arguments of a run, from flags and from the YAML file that `--config` names; flags win.
+
+    Raises:
+        `ValueError`: the file isn't a mapping, or has a key that is no argument.
+        `SystemExit`: as argparse does, for flags.
+    """
+    kinds: Any = (RunArguments, SageTrainingArguments)
+    parser = HfArgumentParser(kinds, prog="sage-hf train", allow_abbrev=False)
+    settings = _read_config(argv)
+    known = {option.name for kind in (RunArguments, SageTrainingArguments) for option in fields(kind) if option.init}
+    for key in settings:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"the config has the key {key!r}, which is no argument.{hint}")
+    for action in parser._actions:
+        if action.dest in settings:
+            action.required = False
+    # Strings go through the argument's own type: YAML reads 1e-4 as one.
+    parser.set_defaults(**settings)
+    run_args, args = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
+    return run_args, args
+
+
+def _read_config(argv: list[str]) -> dict[str, Any]:
+    path = None
+    for index, argument in enumerate(argv):
+        if argument == "--config" and index + 1 < len(argv):
+            path = argv[index + 1]
+        elif argument.startswith("--config="):
+            path = argument.removeprefix("--config=")
+    if path is None:
+        return {}
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} should hold `argument: value` lines.")
+    return settings
+
+
+def run(argv: list[str]) -> None:
+    """Parse the arguments of `sage-hf train`, train, evaluate, save, and say what came of it."""
+    run_args, args = parse(argv)
+    resume: str | bool | None = args.resume_from_checkpoint
+    if isinstance(resume, str) and resume.lower() in ("true", "false"):
+        resume = resume.lower() == "true"
+    if not resume:
+        check_output_dir(args.output_dir)
+
+    splits = load_saliency_dataset(
+        run_args.dataset,
+        name=run_args.dataset_name,
+        revision=run_args.dataset_revision,
+        label_column=args.label_column,
+    )
+    if run_args.train_split not in splits:
+        raise DataError(f"{run_args.dataset} has no split {run_args.train_split!r}; it has {', '.join(splits)}.")
+    names = class_names(splits, args.label_column)
+    set_seed(args.seed)  # a new head is drawn when the model is loaded, before the Trainer sets the seed
+    model = AutoModelForImageClassification.from_pretrained(
+        run_args.model,
+        revision=run_args.model_revision,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        ignore_mismatched_sizes=True,
+    )
+    processor = AutoImageProcessor.from_pretrained(run_args.model, revision=run_args.model_revision)
+    trainer = SageTrainer(
+        model=model,
+        args=args,
+        train_dataset=splits[run_args.train_split],
+        eval_dataset=splits.get(run_args.eval_split),
+        processing_class=processor,
+        compute_metrics=classification_metrics,
+    )
+    output = trainer.train(resume_from_checkpoint=resume)
+    metrics = {
+        name: trainer.evaluate(split, metric_key_prefix=name)
+        for name, split in splits.items()
+        if name != run_args.train_split and args.label_column in split.column_names
+    }
+    results = _results(trainer, output, metrics)
+    trainer.save_model()
+    trainer.save_state()
+    if trainer.is_world_process_zero():
+        dataset = None if Path(run_args.dataset).exists() else run_args.dataset
+        trainer.create_model_card(dataset=dataset, metrics=results["metrics"])
+        (Path(str(args.output_dir)) / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        print(json.dumps(results) if run_args.json else _summary(results))
+    if args.push_to_hub:
+        trainer.push_to_hub()
+
+
+def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
+    figures = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
+    return {
+        "guidance": trainer.args.guidance,
+        "output_dir": trainer.args.output_dir,
+        "steps": output.global_step,
+        "seconds": round(float(output.metrics["train_runtime"]), 1),
+        "annotated": trainer.annotated_share(),
+        "metrics": {
+            split: {name: values[f"{split}_{name}"] for name in figures if f"{split}_{name}" in values}
+            for split, values in metrics.items()
+        },
+    }
+
+
+def _summary(results: dict[str, Any]) -> str:
+    annotated = "" if results["annotated"] is None else f", {100 * results['annotated']:.0f} % of the rows with a map"
+    lines = [
+        "",
+        f"guidance {results['guidance']}: {results['steps']} steps in {results['seconds']:.0f} s{annotated}",
+    ]
+    if results["metrics"]:
+        names = list(next(iter(results["metrics"].values())))
+        lines += ["", f"{'split':<20}" + "".join(f"{name:>20}" for name in names)]
+        lines += [
+            f"{split:<20}" + "".join(f"{value:>20.4f}" for value in values.values())
+            for split, values in results["metrics"].items()
+        ]
+    folder = results["output_dir"]
+    lines += ["", f"saved in {folder}", f'load it with AutoModelForImageClassification.from_pretrained("{folder}")']
+    return "\n".join(lines)

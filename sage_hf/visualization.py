@@ -1,0 +1,72 @@
+"""Pictures of pictures: what a map marks, and what the views keep and remove."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+MARGIN, HEADER, CELL = 8, 26, 128
+PAPER, INK = (255, 255, 255), (20, 20, 20)
+
+
+def picture(pixel_values: Tensor, image_mean: Sequence[float], image_std: Sequence[float]) -> Image.Image:
+    """
+    Undo an image processor's normalisation.
+
+    Args:
+        pixel_values (`torch.Tensor`): (channels, height, width).
+        image_mean (`Sequence[float]`): of each channel, pictures being in [0, 1].
+        image_std (`Sequence[float]`): of each channel.
+
+    Returns:
+        `PIL.Image.Image`: RGB, or grey for one channel.
+    """
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (image_mean, image_std))
+    values = ((pixel_values.cpu().float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return Image.fromarray(values[0] if len(values) == 1 else np.moveaxis(values, 0, -1))
+
+
+def heat_map(saliency: Tensor) -> Image.Image:
+    """A map (1, height, width) in [0, 1] as a grey picture."""
+    return Image.fromarray((saliency[0].cpu() * 255).round().to(torch.uint8).numpy())
+
+
+def grid(rows: Sequence[Sequence[Image.Image]], headers: Sequence[str]) -> Image.Image:
+    """
+    Pictures in rows and columns under headers, each drawn 128 pixels wide with its own pixels visible.
+
+    Args:
+        rows (`Sequence[Sequence[PIL.Image.Image]]`): as many pictures in each row as there are headers.
+        headers (`Sequence[str]`): one a column.
+
+    Example:
+
+    ```python
+    >>> from PIL import Image
+    >>> from sage_hf.visualization import grid
+    >>> grid([[Image.new("L", (32, 32))] * 2], ["image", "saliency"]).size
+    (280, 170)
+
+    ```
+    """
+    columns = len(headers)
+    size = (MARGIN + columns * (CELL + MARGIN), HEADER + MARGIN + len(rows) * (CELL + MARGIN))
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=14)
+    for column, header in enumerate(headers):
+        centre = MARGIN + column * (CELL + MARGIN) + CELL // 2
+        draw.text((centre, (HEADER + MARGIN) // 2), header, fill=INK, font=font, anchor="mm")
+    for y, row in enumerate(rows):
+        for x, cell in enumerate(row):
+            scale = CELL / max(cell.size)
+            drawn = cell.convert("RGB").resize(
+                (max(1, round(cell.width * scale)), max(1, round(cell.height * scale))), Image.Resampling.NEAREST
+            )
+            corner = (MARGIN + x * (CELL + MARGIN), HEADER + MARGIN + y * (CELL + MARGIN))
+            sheet.paste(drawn, (corner[0] + (CELL - drawn.width) // 2, corner[1] + (CELL - drawn.height) // 2))
+    return sheet
