@@ -12,7 +12,15 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import BaseImageProcessor, PreTrainedModel, Trainer
+from transformers import (
+    BaseImageProcessor,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import TrainOutput
@@ -20,6 +28,7 @@ from transformers.utils import logging
 
 from .checks import check_model, check_output_dir
 from .data.collator import SaliencyCollator
+from .data.dataset import Augmentation
 from .data.preparation import Preparation
 from .embeddings import EmbeddingCapture
 from .forwarding import encode
@@ -47,6 +56,18 @@ CARD_HYPERPARAMETERS = (
     "color_jitter",
     "seed",
 )
+
+
+class _EpochCallback(TrainerCallback):
+    """Tells the augmentation which epoch it is: `accelerate` tells a dataset only if no sampler asks to be told."""
+
+    def __init__(self, augmentation: Augmentation):
+        self.augmentation = augmentation
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.augmentation.set_epoch(int(state.epoch or 0))
 
 
 class SageTrainer(Trainer):
@@ -150,6 +171,7 @@ class SageTrainer(Trainer):
             processing_class=processing_class,
             **kwargs,
         )
+        self.add_callback(_EpochCallback(self._preparation.augmentation))
         settings = args.sage_settings() if objective is None else {"guidance": type(objective).__name__}
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
         model.config.sage = settings | {"versions": versions}
@@ -289,6 +311,34 @@ class SageTrainer(Trainer):
             check_output_dir(self.args.output_dir)
         self._has_trained = True
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_weights(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self._load_weights(str(self.state.best_model_checkpoint))
+
+    def _loads_whole_models(self) -> bool:
+        return isinstance(self.model, PreTrainedModel) and not self.is_fsdp_enabled and not self.is_deepspeed_enabled
+
+    def _load_weights(self, folder: str) -> None:
+        """
+        Load what `save_pretrained` wrote, every tensor of it.
+
+        `Trainer` loads the file's tensors by name. Many models (ViT among them) are saved under the names of older
+        versions, which only `from_pretrained` translates: all others would silently keep the weights they have
+        (https://github.com/huggingface/transformers/issues/43701).
+        """
+        if self._loads_whole_models():
+            model = type(self.model).from_pretrained(folder)
+            self.model.load_state_dict(model.state_dict())
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # The names that `Trainer` did not find are loaded by `_load_weights`, which insists on all of them.
+        if not self._loads_whole_models():
+            super()._issue_warnings_after_load(load_result)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Save as `Trainer` does, the arguments as JSON: a pickle can run code, and holds the Hub token."""

@@ -20,8 +20,8 @@ class SageTrainingArguments(TrainingArguments):
     r"""
     Arguments of [`SageTrainer`]: those of [`~transformers.TrainingArguments`] and the ones below.
 
-    The defaults of the method are ours (the paper's were not available) and come from the measurements in
-    `training/benchmarks`.
+    The defaults of the method are ours (the paper's were not available): they were chosen on the validation digits of
+    `training/benchmarks/digits_sweep.py`, whose results lie beside it.
 
     Args:
         guidance (`str`, *optional*, defaults to `"sage"`):
@@ -35,7 +35,8 @@ class SageTrainingArguments(TrainingArguments):
         consistency (`str`, *optional*, defaults to `"positive"`):
             `"both"`, `"positive"`, `"uniform"` or `"none"`; the formulas are in [`SageObjective`].
         divergence (`str`, *optional*, defaults to `"kl"`): `"jsd"`, or `"kl"` with the picture's own prediction as
-        target. temperature (`float`, *optional*, defaults to 1.0): divides the logits in the consistency term.
+            target.
+        temperature (`float`, *optional*, defaults to 1.0): divides the logits in the consistency term.
         consistency_weight (`float`, *optional*, defaults to 3.0): weight of the consistency term.
         guidance_interval (`int`, *optional*, defaults to 1):
             Evaluate the guidance at every k-th optimizer step only, with its weights multiplied by k.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 
 from .saliency import DataError
@@ -64,6 +65,31 @@ def readable(
     return dataset
 
 
+class Augmentation:
+    """
+    The randomness of a row's augmentation: a function of seed, epoch and row, and of nothing else.
+
+    So a row is augmented alike whichever worker or process reads it, however far ahead a loader reads, and after a
+    resumption.
+
+    Args:
+        seed (`int`): of the run.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        # In shared memory: persistent workers keep the copy of the dataset that they started with.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """To be called before the rows of an epoch are read."""
+        self._epoch.fill_(epoch)
+
+    def generator(self, index: int) -> np.random.Generator:
+        """The source of randomness of a row in this epoch."""
+        return np.random.default_rng((self.seed, int(self._epoch), index))
+
+
 class TransformedDataset(torch.utils.data.Dataset):
     """
     A raw map-style dataset seen through an [`AlignedTransform`].
@@ -72,13 +98,21 @@ class TransformedDataset(torch.utils.data.Dataset):
         dataset (`datasets.Dataset`): with the columns that the transform reads.
         transform ([`AlignedTransform`]): applied to a row when it is read.
         name (`str`): what errors call the dataset, as in `"train split"`.
+        augmentation ([`Augmentation`], *optional*): the randomness of the transform.
 
     Raises:
         [`DataError`]: when a row is read that can't be used; the message names dataset, row and column.
     """
 
-    def __init__(self, dataset: datasets.Dataset, transform: AlignedTransform, name: str):
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        transform: AlignedTransform,
+        name: str,
+        augmentation: Augmentation | None = None,
+    ):
         self.dataset, self.transform, self.name = readable(dataset, transform), transform, name
+        self.augmentation = augmentation or Augmentation(0)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -89,7 +123,7 @@ class TransformedDataset(torch.utils.data.Dataset):
         except Exception as error:  # any decoder may raise anything on a damaged file
             raise self._unreadable(index, error) from error
         try:
-            return self.transform(row)
+            return self.transform(row, self.augmentation.generator(index))
         except DataError as error:
             raise DataError(f"{self.name}, row {index}, {error}") from None
 
@@ -148,21 +182,22 @@ class TransformedDataset(torch.utils.data.Dataset):
 
 
 class _StreamTransform:
-    """A transform of a streamed row, counting rows so that an error can say where it happened."""
+    """A transform of a streamed row, by its place in the stream."""
 
-    def __init__(self, transform: AlignedTransform, name: str):
-        self.transform, self.name = transform, name
+    def __init__(self, transform: AlignedTransform, name: str, augmentation: Augmentation):
+        self.transform, self.name, self.augmentation = transform, name, augmentation
 
     def __call__(self, row: dict[str, Any], index: int) -> dict[str, Any]:
         try:
-            return self.transform(row)
+            return self.transform(row, self.augmentation.generator(index))
         except DataError as error:
             raise DataError(f"{self.name}, row {index} of the stream, {error}") from None
 
 
 def transformed_stream(
-    dataset: datasets.IterableDataset, transform: AlignedTransform, name: str
+    dataset: datasets.IterableDataset, transform: AlignedTransform, name: str, augmentation: Augmentation
 ) -> datasets.IterableDataset:
     """A raw stream seen through an [`AlignedTransform`]: streams have no `with_transform`, so it is a `map`."""
     dataset = readable(dataset, transform)
-    return dataset.map(_StreamTransform(transform, name), with_indices=True, remove_columns=dataset.column_names)
+    each = _StreamTransform(transform, name, augmentation)
+    return dataset.map(each, with_indices=True, remove_columns=dataset.column_names)

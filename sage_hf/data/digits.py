@@ -28,15 +28,15 @@ def digits_with_shortcut(correlation: float = 0.98, seed: int = 0) -> datasets.D
     """
     The 1,797 handwritten digits that scikit-learn ships, each with a coloured square beside it.
 
-    A picture is 32x32 RGB on a dark noisy ground. The digit (8x8 in the source) is drawn 16 pixels wide on the left, its
-    place varying by up to 4 pixels; the square, 8 pixels wide, stands at the right edge at a random height. In `train`,
-    `validation` and `in_distribution` the square has the colour of the digit's class with the given probability, and
-    a colour drawn at random otherwise; in `shifted`, and in `shifted_validation` for tuning, the colour is always
-    drawn at random. The saliency map marks the square that the digit is drawn in.
+    A picture is 32x32 RGB on a dark noisy ground. The digit (8x8 in the source) is drawn 16 pixels wide on the left,
+    its place varying by up to 4 pixels; the square, 8 pixels wide, stands at the right edge at a random height. In
+    `train`, `validation` and `in_distribution` it has the colour of the digit's class with the given probability, and
+    a random colour otherwise. In `shifted`, and in `shifted_validation` for tuning, its colour is always random. The
+    saliency map marks the square that the digit is drawn in.
 
     Args:
-        correlation (`float`, *optional*, defaults to 0.98): probability that the colour is that of the class, in [0,
-        1]. seed (`int`, *optional*, defaults to 0): of the split, the places and the colours.
+        correlation (`float`, *optional*, defaults to 0.98): probability that the colour is that of the class.
+        seed (`int`, *optional*, defaults to 0): of the split, the places and the colours.
 
     Returns:
         `datasets.DatasetDict`: `train` (997 rows), `validation` and `shifted_validation` (the same 400 digits),

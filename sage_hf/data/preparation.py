@@ -8,7 +8,7 @@ import datasets
 from transformers import BaseImageProcessor, PreTrainedConfig
 
 from ..training_args import SageTrainingArguments
-from .dataset import TransformedDataset, check_columns, transformed_stream
+from .dataset import Augmentation, TransformedDataset, check_columns, transformed_stream
 from .saliency import DataError
 from .transforms import AlignedTransform
 
@@ -36,6 +36,7 @@ class Preparation:
         guided: bool = True,
     ):
         self.config, self.args, self.processor, self.guided = config, args, processor, guided
+        self.augmentation = Augmentation(args.seed if args.data_seed is None else args.data_seed)
 
     def __call__(
         self, dataset: Any, name: str, *, training: bool = False, labelled: bool = True, check: bool = False
@@ -63,9 +64,9 @@ class Preparation:
                 "or a dataset with pixel_values."
             )
         args = self.args
-        augmentation: dict[str, Any] = {}
+        random: dict[str, Any] = {}
         if training:
-            augmentation = {
+            random = {
                 "random_crop_scale": args.random_crop_scale,
                 "horizontal_flip": args.horizontal_flip,
                 "color_jitter": args.color_jitter,
@@ -76,15 +77,15 @@ class Preparation:
             saliency_column=args.saliency_column if training and self.guided else None,
             label_column=args.label_column,
             num_channels=getattr(self.config, "num_channels", 3),
-            **augmentation,
+            **random,
         )
         described = _describe(dataset, name)
         check_columns(dataset, transform, described, labelled=labelled)
         self._adopt_class_names(dataset, described)
         transform.label2id = self._label2id()
         if isinstance(dataset, datasets.IterableDataset):
-            return transformed_stream(dataset, transform, described)
-        prepared = TransformedDataset(dataset, transform, described)
+            return transformed_stream(dataset, transform, described, self.augmentation)
+        prepared = TransformedDataset(dataset, transform, described, self.augmentation)
         if check and args.check_rows:
             prepared.check(args.check_rows, len(self._names()))
         return prepared

@@ -83,11 +83,16 @@ class AlignedTransform:
         self.horizontal_flip = horizontal_flip
         self.color_jitter = color_jitter
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: dict[str, Any], generator: np.random.Generator | None = None) -> dict[str, Any]:
         """
         Model inputs of one row: `pixel_values` (channels, height, width); `labels`, an int, if the row has a label;
         `saliency`, unless maps are left out: float32 (1, height, width) in [0, 1], or `None` for a row without a map,
         with a blank map, or whose marked region the random crop has cut away.
+
+        Args:
+            row (`dict`): the columns by name.
+            generator (`numpy.random.Generator`, *optional*): source of the augmentation; seeded from torch's global
+                generator if not given.
 
         Raises:
             [`DataError`]: no picture, a map that can't be used, an unknown class name.
@@ -102,7 +107,7 @@ class AlignedTransform:
             except DataError as error:
                 raise DataError(f"column {self.saliency_column!r}: {error}") from None
         image = image.convert(self.mode)
-        image, saliency = self._augment(image, saliency)
+        image, saliency = self._augment(image, saliency, generator)
 
         inputs: dict[str, Any] = {"pixel_values": self._process(image)}
         if self.saliency_column is not None:
@@ -139,36 +144,38 @@ class AlignedTransform:
             return self.label2id[label]
         return int(label)
 
-    def _augment(self, image: Image.Image, saliency: Image.Image | None) -> tuple[Image.Image, Image.Image | None]:
+    def _augment(
+        self, image: Image.Image, saliency: Image.Image | None, generator: np.random.Generator | None
+    ) -> tuple[Image.Image, Image.Image | None]:
+        if self.random_crop_scale is None and not self.horizontal_flip and not self.color_jitter:
+            return image, saliency
+        if generator is None:
+            generator = np.random.default_rng(int(torch.randint(2**62, ())))
         if self.random_crop_scale is not None:
-            box = _random_box(image.size, self.random_crop_scale)
+            box = random_box(image.size, self.random_crop_scale, generator)
             image, saliency = image.crop(box), saliency and saliency.crop(box)
-        if self.horizontal_flip and torch.rand(()).item() < self.horizontal_flip:
+        if generator.random() < self.horizontal_flip:
             mirror = Image.Transpose.FLIP_LEFT_RIGHT
             image, saliency = image.transpose(mirror), saliency and saliency.transpose(mirror)
         if self.color_jitter:
             for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-                image = enhance(image).enhance(1 + _uniform(-self.color_jitter, self.color_jitter))
+                image = enhance(image).enhance(1 + generator.uniform(-self.color_jitter, self.color_jitter))
         return image, saliency
 
 
-def _uniform(low: float, high: float) -> float:
-    return low + (high - low) * torch.rand(()).item()
-
-
-def _random_box(size: tuple[int, int], least_area: float) -> tuple[int, int, int, int]:
+def random_box(size: tuple[int, int], least_area: float, generator: np.random.Generator) -> tuple[int, int, int, int]:
     """
-    A box (left, upper, right, lower) with an area share in [least_area, 1] and an aspect in [3/4, 4/3] of the
-    picture's.
+    A box (left, upper, right, lower) in pixels with an area share in [least_area, 1] and an aspect in [3/4, 4/3] of
+    the picture's.
 
     The ranges are those of the usual random resized crop; the aspect is relative, so that wide pictures stay wide.
     """
-    area = _uniform(least_area, 1)
-    aspect = math.exp(_uniform(math.log(3 / 4), math.log(4 / 3)))
+    area = generator.uniform(least_area, 1)
+    aspect = math.exp(generator.uniform(math.log(3 / 4), math.log(4 / 3)))
     # A side can't exceed the picture's: then the other one carries the area.
     aspect = min(max(aspect, area), 1 / area)
     width = max(1, min(size[0], round(size[0] * math.sqrt(area * aspect))))
     height = max(1, min(size[1], round(size[1] * math.sqrt(area / aspect))))
-    left = int(torch.randint(size[0] - width + 1, ()).item())
-    upper = int(torch.randint(size[1] - height + 1, ()).item())
+    left = int(generator.integers(size[0] - width + 1))
+    upper = int(generator.integers(size[1] - height + 1))
     return left, upper, left + width, upper + height

@@ -1,0 +1,93 @@
+"""
+Compare forms of SAGE on the quickstart's validation digits: where the defaults of `SageTrainingArguments` come from.
+
+    python training/benchmarks/digits_sweep.py --out training/benchmarks/digits_sweep.json
+
+Every setting gets the same trainer, data, order, budget and seeds; test digits are not read. Runs that the file has
+already are not repeated, so an interrupted sweep goes on where it stopped. `--table` only prints what the file holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from scipy.stats import t as student_t
+
+import sage_hf
+from sage_hf.cli.quickstart import train_digits
+from sage_hf.data.digits import digits_with_shortcut
+
+SPLITS = ("validation", "shifted_validation")
+KL = {"consistency": "positive", "divergence": "kl"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "none": {"guidance": "none"},
+    "triplet + KL(p, p+), weight 1": KL | {"consistency_weight": 1.0},
+    "triplet + KL(p, p+), weight 3": KL | {"consistency_weight": 3.0},
+    "KL(p, p+) alone, weight 1": KL | {"consistency_weight": 1.0, "triplet_weight": 0.0},
+    "triplet alone": {"consistency": "none"},
+    "triplet + KL(p, p+) + uniform p-, weight 1": KL | {"consistency": "uniform", "consistency_weight": 1.0},
+    "triplet + JSD(p, p+), weight 3": KL | {"divergence": "jsd", "consistency_weight": 3.0},
+    "triplet + JSD, both halves, weight 3": {"consistency": "both", "divergence": "jsd", "consistency_weight": 3.0},
+    "triplet + KL(p, p+), weight 1, margin 0.2": KL | {"consistency_weight": 1.0, "margin": 0.2},
+    "triplet + KL(p, p+), weight 1, euclidean": KL | {"consistency_weight": 1.0, "distance": "euclidean"},
+    "triplet + KL(p, p+), weight 1, blur": KL | {"consistency_weight": 1.0, "degradation": "blur"},
+    "triplet + KL(p, p+), weight 1, inverted maps": KL | {"consistency_weight": 1.0, "saliency_control": "inverted"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="JSON file to write and go on from")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each setting (default: %(default)s)")
+    parser.add_argument(
+        "--epochs", type=int, default=30, help="passes over the training digits (default: %(default)s)"
+    )
+    parser.add_argument("--table", action="store_true", help="train nothing, print the table of what is there")
+    args = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    record = json.loads(args.out.read_text()) if args.out.exists() else {"runs": []}
+    if not args.table:
+        record |= {
+            "versions": {"sage_hf": sage_hf.__version__, "torch": torch.__version__},
+            "hardware": f"CPU, {platform.machine()}",
+        }
+        for seed in range(args.seeds):
+            splits = digits_with_shortcut(seed=seed)
+            for name, settings in SETTINGS.items():
+                key = {"name": name, "settings": settings, "seed": seed, "epochs": args.epochs}
+                if any(all(run[field] == value for field, value in key.items()) for run in record["runs"]):
+                    continue
+                accuracy = train_digits(splits, seed=seed, epochs=args.epochs, evaluate_on=SPLITS, **settings)
+                record["runs"].append(key | {"accuracy": accuracy})
+                args.out.write_text(json.dumps(record, indent=1) + "\n")
+                print(name, seed, accuracy, flush=True)
+    print(table(record["runs"]))
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Mean and 95% interval (Student's t over seeds) of each setting, as Markdown."""
+    lines = ["| setting | seeds | in distribution | shifted |", "|---|---:|---:|---:|"]
+    for name in dict.fromkeys(run["name"] for run in runs):
+        own = [run["accuracy"] for run in runs if run["name"] == name]
+        cells = [_interval([accuracy[split] for accuracy in own]) for split in SPLITS]
+        lines.append(f"| {name} | {len(own)} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def _interval(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    half = student_t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.mean(values):.3f} ± {half:.3f}"
+
+
+if __name__ == "__main__":
+    main()
