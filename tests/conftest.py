@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
+# Before the Hugging Face libraries read them: no test may reach the network, or see what another run has cached.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="sage-hf-tests-")
+
 import datasets
 import numpy as np
 import pytest
@@ -28,6 +35,7 @@ def make_model(kind: str, num_labels: int = 3) -> transformers.PreTrainedModel:
             intermediate_size=32,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
+            initializer_range=0.3,  # so that logits differ between pictures
             num_labels=num_labels,
         )
         return transformers.ViTForImageClassification(config)
@@ -108,3 +116,20 @@ def make_dataset(count: int = 8, rows: list[dict] | None = None, split: str = "t
 @pytest.fixture
 def dataset() -> datasets.Dataset:
     return make_dataset()
+
+
+class Rows(torch.utils.data.Dataset):
+    """Sixteen fixed rows; maps stand in the first half only, so that micro-batches hold four, two or no maps."""
+
+    def __init__(self, annotated=tuple(range(6))):
+        generator = torch.Generator().manual_seed(0)
+        self.pictures = torch.randn(16, 3, 32, 32, generator=generator)
+        self.maps = torch.rand(16, 1, 32, 32, generator=generator)
+        self.annotated = annotated
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        saliency = self.maps[index] if index in self.annotated else None
+        return {"pixel_values": self.pictures[index], "saliency": saliency, "labels": index % 3}

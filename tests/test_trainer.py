@@ -244,7 +244,7 @@ def test_class_names_in_another_order_are_refused(tmp_path, dataset, processor):
     model = make_model("vit")
     model.config.id2label = dict(enumerate(reversed(CLASSES)))
     model.config.label2id = {name: index for index, name in model.config.id2label.items()}
-    with pytest.raises(DataError, match="the classes are ordered.*align_labels_with_mapping"):
+    with pytest.raises(DataError, match=r"the classes are ordered.*align_labels_with_mapping"):
         make_trainer(tmp_path, model=model, train_dataset=dataset, processing_class=processor)
 
 

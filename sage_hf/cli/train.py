@@ -138,6 +138,7 @@ def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[
     figures = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
     return {
         "guidance": trainer.args.guidance,
+        "seed": trainer.args.seed,
         "output_dir": trainer.args.output_dir,
         "steps": output.global_step,
         "seconds": round(float(output.metrics["train_runtime"]), 1),

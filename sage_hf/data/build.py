@@ -303,13 +303,13 @@ class _ShardedWriter:
 
 
 def _write_card(folder: Path, features: datasets.Features, report: BuildReport) -> None:
-    """A README whose YAML gives splits and features, so that the folder loads alike from disk and from the Hub."""
-    files = [{"split": split, "path": f"data/{split}-*"} for split in report.splits]
-    data = DatasetCardData(
-        task_categories=["image-classification"],
-        tags=["saliency"],
-        configs=[{"config_name": "default", "data_files": files}],
-    )
+    """
+    A README whose YAML gives the features, so that the folder loads alike from disk and from the Hub.
+
+    Splits are told by the names of the files, not by `configs`: with these, `load_dataset` keys its cache of a local
+    folder by the YAML alone, and would give the rows of any earlier folder of the same name.
+    """
+    data = DatasetCardData(task_categories=["image-classification"], tags=["saliency"])
     info = datasets.DatasetInfo(features=features)
     datasets.info.DatasetInfosDict({"default": info}).to_dataset_card_data(data)
     classes = "\n".join(f"| {name} | {count} |" for name, count in report.classes.items())

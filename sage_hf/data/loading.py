@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import datasets
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from .saliency import DataError
 
@@ -51,7 +52,7 @@ def load_saliency_dataset(
     else:
         try:
             splits = datasets.load_dataset(path, name, revision=revision)
-        except (FileNotFoundError, datasets.exceptions.DatasetNotFoundError) as error:
+        except (FileNotFoundError, datasets.exceptions.DatasetNotFoundError, RepositoryNotFoundError) as error:
             raise DataError(
                 f"{path!r} is neither a folder here nor a dataset on the Hub that you can read: {error}"
             ) from error

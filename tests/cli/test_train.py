@@ -1,0 +1,122 @@
+import json
+
+import pytest
+from transformers import AutoModelForImageClassification
+
+from sage_hf.cli import main
+from sage_hf.cli.train import parse
+from tests.conftest import CLASSES, make_dataset, make_model
+
+
+@pytest.fixture
+def sources(tmp_path, processor):
+    """A local checkpoint with another head, and a local dataset."""
+    make_model("vit", num_labels=7).save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    import datasets
+
+    splits = {"train": make_dataset(8, annotated=4), "validation": make_dataset(4), "test": make_dataset(4)}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "data")
+    return tmp_path
+
+
+def arguments(folder, *more):
+    return [
+        "train",
+        *("--model", str(folder / "model"), "--dataset", str(folder / "data"), "--output_dir", str(folder / "out")),
+        *("--num_train_epochs", "1", "--per_device_train_batch_size", "4", "--use_cpu", "--report_to", "none"),
+        *more,
+    ]
+
+
+def test_train_saves_a_checkpoint_and_says_what_came_of_it(sources, capsys):
+    assert main(arguments(sources)) == 0
+    output = capsys.readouterr().out
+    assert "guidance sage: 2 steps" in output
+    assert "50 % of the rows with a map" in output
+    assert "validation" in output
+    assert "balanced_accuracy" in output
+    model = AutoModelForImageClassification.from_pretrained(sources / "out")
+    assert list(model.config.id2label.values()) == CLASSES
+    results = json.loads((sources / "out" / "results.json").read_text())
+    assert set(results["metrics"]) == {"validation", "test"}
+    assert set(results["metrics"]["test"]) == {"loss", "accuracy", "balanced_accuracy", "macro_f1"}
+    card = (sources / "out" / "README.md").read_text()
+    assert f"| test | {results['metrics']['test']['loss']:.4f} |" in card
+    assert str(sources) not in card
+
+
+def test_same_seed_same_run(sources):
+    results = []
+    for name in ("first", "second"):
+        assert main([*arguments(sources), "--output_dir", str(sources / name)]) == 0
+        results.append(json.loads((sources / name / "results.json").read_text())["metrics"])
+    assert results[0] == results[1]
+
+
+def test_config_file_and_flags(sources, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        f"model: {sources / 'model'}\ndataset: {sources / 'data'}\nguidance: none\nlearning_rate: 3e-4\n"
+        "horizontal_flip: 0.5\nuse_cpu: true\n"
+    )
+    run, args = parse(["--config", str(config), "--guidance", "sage", f"--output_dir={tmp_path / 'out'}"])
+    assert run.model == str(sources / "model")
+    assert (args.guidance, args.learning_rate, args.horizontal_flip) == ("sage", 3e-4, 0.5)
+    assert args.output_dir == str(tmp_path / "out")
+
+
+def test_another_run_in_the_folder_is_refused_before_anything_is_loaded(sources, capsys):
+    assert main(arguments(sources)) == 0
+    before = (sources / "out" / "model.safetensors").read_bytes()
+    assert main([*arguments(sources), "--dataset", "does/not-exist"]) == 1
+    assert "already holds a run" in capsys.readouterr().err
+    assert (sources / "out" / "model.safetensors").read_bytes() == before
+
+
+def test_resume_from_the_command(sources):
+    assert main(arguments(sources, "--save_strategy", "steps", "--save_steps", "1", "--max_steps", "2")) == 0
+    again = arguments(sources, "--save_strategy", "steps", "--save_steps", "1", "--max_steps", "4")
+    assert main([*again, "--resume_from_checkpoint", "true"]) == 0
+    assert json.loads((sources / "out" / "results.json").read_text())["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--degradation", "smear"], "Unknown degradation 'smear'"),
+        (["--guidance", "saga"], "Unknown guidance 'saga'"),
+        (["--train_split", "training"], "has no split 'training'; it has train, validation, test"),
+        (["--label_column", "species"], "no split has a column 'species'"),
+        (["--dataset", "./nowhere"], "'./nowhere' is not a folder"),
+    ],
+)
+def test_mistakes_are_explained_without_a_traceback(sources, capsys, more, message):
+    assert main(arguments(sources, *more)) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "learning_rat: 0.1",
+            "the config has the key 'learning_rat', which is no argument. Did you mean 'learning_rate'",
+        ),
+        ("- a\n- b", "should hold `argument: value` lines"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_mistakes_in_the_config_are_explained(tmp_path, capsys, text, message):
+    (tmp_path / "bad.yaml").write_text(text)
+    assert main(["train", "--config", str(tmp_path / "bad.yaml")]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_help_names_every_argument(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code == 0
+    output = capsys.readouterr().out
+    for flag in ("--model", "--dataset", "--guidance", "--config", "--degradation", "--check_rows", "--learning_rate"):
+        assert flag in output
