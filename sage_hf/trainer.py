@@ -332,8 +332,8 @@ class SageTrainer(Trainer):
         (https://github.com/huggingface/transformers/issues/43701).
         """
         if self._loads_whole_models():
-            model = type(self.model).from_pretrained(folder)
-            self.model.load_state_dict(model.state_dict())
+            model: Any = self.model
+            model.load_state_dict(type(model).from_pretrained(folder).state_dict())
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # The names that `Trainer` did not find are loaded by `_load_weights`, which insists on all of them.

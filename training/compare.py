@@ -10,20 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import statistics
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student_t
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95% interval, infinite for a single value."""
-    if len(values) < 2:
-        return values[0], math.inf
-    half = student_t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.mean(values), half
+from sage_hf.evaluation import mean_interval
 
 
 def compare(runs: list[dict[str, Any]], baseline: str = "none") -> list[dict[str, Any]]:
@@ -37,12 +27,12 @@ def compare(runs: list[dict[str, Any]], baseline: str = "none") -> list[dict[str
             for method in methods
         }
         for method, values in by_method.items():
-            mean, half = interval(list(values.values()))
+            mean, half = mean_interval(list(values.values()))
             row = {"split": split, "metric": metric, "guidance": method, "runs": len(values)}
             row |= {"mean": mean, "half_width": half}
             shared = sorted(values.keys() & by_method.get(baseline, {}).keys())
             if method != baseline and shared:
-                difference = interval([values[seed] - by_method[baseline][seed] for seed in shared])
+                difference = mean_interval([values[seed] - by_method[baseline][seed] for seed in shared])
                 row |= {"difference": difference[0], "difference_half_width": difference[1]}
             rows.append(row)
     return rows

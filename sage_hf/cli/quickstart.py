@@ -125,22 +125,20 @@ def train_digits(
     """
     set_seed(seed)
     with tempfile.TemporaryDirectory() as scratch:
-        args = SageTrainingArguments(
-            **{
-                "output_dir": str(Path(scratch) / "checkpoint"),
-                "num_train_epochs": epochs,
-                "per_device_train_batch_size": 32,
-                "per_device_eval_batch_size": 200,
-                "learning_rate": 5e-3,
-                "weight_decay": 0.05,
-                "lr_scheduler_type": "cosine",
-                "warmup_steps": 20,
-                "logging_strategy": "no",
-                "save_strategy": "no",
-                "seed": seed,
-            }
-            | settings
-        )
+        arguments: dict[str, Any] = {
+            "output_dir": str(Path(scratch) / "checkpoint"),
+            "num_train_epochs": epochs,
+            "per_device_train_batch_size": 32,
+            "per_device_eval_batch_size": 200,
+            "learning_rate": 5e-3,
+            "weight_decay": 0.05,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 20,
+            "logging_strategy": "no",
+            "save_strategy": "no",
+            "seed": seed,
+        }
+        args = SageTrainingArguments(**(arguments | settings))
         trainer = SageTrainer(
             model=_model(),
             args=args,

@@ -1,5 +1,6 @@
 """Measures of a trained model."""
 
-from .classification import classification_metrics
+from .classification import Classification, classification_metrics
+from .intervals import mean_interval
 
-__all__ = ["classification_metrics"]
+__all__ = ["Classification", "classification_metrics", "mean_interval"]

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import platform
-import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from scipy.stats import t as student_t
 
 import sage_hf
 from sage_hf.cli.quickstart import train_digits
 from sage_hf.data.digits import digits_with_shortcut
+from sage_hf.evaluation import mean_interval
 
 SPLITS = ("validation", "shifted_validation")
 KL = {"consistency": "positive", "divergence": "kl"}
@@ -83,10 +81,8 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def _interval(values: list[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.3f}"
-    half = student_t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{statistics.mean(values):.3f} ± {half:.3f}"
+    mean, half_width = mean_interval(values)
+    return f"{mean:.3f} ± {half_width:.3f}" if len(values) > 1 else f"{mean:.3f}"
 
 
 if __name__ == "__main__":
