@@ -101,14 +101,28 @@ class SageTrainer(Trainer):
     Example:
 
     ```python
+    >>> import tempfile
+    >>> from datasets import Dataset
+    >>> from PIL import Image
     >>> from sage_hf import SageTrainer, SageTrainingArguments
-    >>> trainer = SageTrainer(  # doctest: +SKIP
-    ...     model=AutoModelForImageClassification.from_pretrained("facebook/dinov2-small", num_labels=5),
-    ...     args=SageTrainingArguments(output_dir="run", guidance="sage"),
-    ...     train_dataset=load_dataset("you/lesions", split="train"),
-    ...     processing_class=AutoImageProcessor.from_pretrained("facebook/dinov2-small"),
+    >>> from transformers import ViTConfig, ViTForImageClassification
+    >>> from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+    >>> picture, saliency = Image.new("RGB", (40, 30)), Image.new("L", (40, 30), 255)
+    >>> columns = {"image": [picture] * 4, "saliency": [saliency] * 3 + [None], "label": [0, 1, 0, 1]}
+    >>> size = {"image_size": 32, "patch_size": 16, "hidden_size": 16, "num_hidden_layers": 1}
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> trainer = SageTrainer(
+    ...     model=ViTForImageClassification(ViTConfig(num_attention_heads=2, **size)),
+    ...     args=SageTrainingArguments(output_dir=folder.name, max_steps=1, use_cpu=True, report_to="none"),
+    ...     train_dataset=Dataset.from_dict(columns),
+    ...     processing_class=ViTImageProcessorPil(size={"height": 32, "width": 32}),
     ... )
-    >>> trainer.train()  # doctest: +SKIP
+    >>> trainer.train().global_step
+    {'train_runtime': ...}
+    1
+    >>> trainer.annotated_share()
+    0.75
+    >>> folder.cleanup()
 
     ```
     """

@@ -30,14 +30,14 @@ class SageTrainingArguments(TrainingArguments):
             What replaces pixels in the views: `"blur"`, `"noise"`, `"mean"` or `"shuffle"` (other pictures of the
             batch).
         distance (`str`, *optional*, defaults to `"cosine"`): of embeddings: `"cosine"` or `"euclidean"`.
-        margin (`float`, *optional*, defaults to 0.5): of the triplet term.
+        margin (`float`, *optional*, defaults to 0.2): of the triplet term.
         triplet_weight (`float`, *optional*, defaults to 1.0): weight of the triplet term.
         consistency (`str`, *optional*, defaults to `"positive"`):
             `"both"`, `"positive"`, `"uniform"` or `"none"`; the formulas are in [`SageObjective`].
         divergence (`str`, *optional*, defaults to `"kl"`): `"jsd"`, or `"kl"` with the picture's own prediction as
             target.
         temperature (`float`, *optional*, defaults to 1.0): divides the logits in the consistency term.
-        consistency_weight (`float`, *optional*, defaults to 3.0): weight of the consistency term.
+        consistency_weight (`float`, *optional*, defaults to 1.0): weight of the consistency term.
         guidance_interval (`int`, *optional*, defaults to 1):
             Evaluate the guidance at every k-th optimizer step only, with its weights multiplied by k.
         saliency_control (`str`, *optional*, defaults to `"none"`):
@@ -79,12 +79,12 @@ class SageTrainingArguments(TrainingArguments):
     guidance: str = field(default="sage", metadata={"help": "sage, or none: plain cross-entropy, the fair baseline."})
     degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean or shuffle."})
     distance: str = field(default="cosine", metadata={"help": "cosine or euclidean."})
-    margin: float = field(default=0.5, metadata={"help": "Margin of the triplet term."})
+    margin: float = field(default=0.2, metadata={"help": "Margin of the triplet term."})
     triplet_weight: float = field(default=1.0, metadata={"help": "Weight of the triplet term."})
     consistency: str = field(default="positive", metadata={"help": "both, positive, uniform or none."})
     divergence: str = field(default="kl", metadata={"help": "jsd, or kl with the picture's own prediction as target."})
     temperature: float = field(default=1.0, metadata={"help": "Divides the logits in the consistency term."})
-    consistency_weight: float = field(default=3.0, metadata={"help": "Weight of the consistency term."})
+    consistency_weight: float = field(default=1.0, metadata={"help": "Weight of the consistency term."})
     guidance_interval: int = field(
         default=1, metadata={"help": "Guide at every k-th optimizer step, with weights times k."}
     )

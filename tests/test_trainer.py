@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -214,22 +215,25 @@ def test_resuming_gives_the_same_weights(tmp_path, dataset, processor, kind, ste
 
 
 def test_best_model_is_loaded_whole(tmp_path, dataset, processor):
+    evaluations = itertools.count(1)
     trainer = make_trainer(
         tmp_path,
         train_dataset=dataset,
         eval_dataset=dataset,
         processing_class=processor,
+        compute_metrics=lambda prediction: {"earliness": 1 / next(evaluations)},  # so that the first is the best
+        metric_for_best_model="earliness",
+        greater_is_better=True,
         save_strategy="steps",
         save_steps=1,
         eval_strategy="steps",
         eval_steps=1,
-        learning_rate=0.5,  # far too high, so that the first model is the best
-        num_train_epochs=3,
         load_best_model_at_end=True,
     )
     trainer.train()
     assert trainer.state.best_model_checkpoint.endswith("checkpoint-1")
-    best = type(trainer.model).from_pretrained(trainer.state.best_model_checkpoint)
+    best, last = (type(trainer.model).from_pretrained(tmp_path / "run" / f"checkpoint-{step}") for step in (1, 2))
+    assert any(not torch.equal(*pair) for pair in zip(best.parameters(), last.parameters(), strict=True))
     for (name, parameter), other in zip(trainer.model.named_parameters(), best.parameters(), strict=True):
         assert torch.equal(parameter, other), name
 

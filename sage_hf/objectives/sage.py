@@ -63,12 +63,12 @@ class SageObjective:
     Args:
         degradation (`str` or callable, *optional*, defaults to `"shuffle"`): see [`make_views`].
         distance (`str`, *optional*, defaults to `"cosine"`): `"cosine"` (1 - similarity) or `"euclidean"`.
-        margin (`float`, *optional*, defaults to 0.5): by how much x- must be farther from x than x+ is.
+        margin (`float`, *optional*, defaults to 0.2): by how much x- must be farther from x than x+ is.
         triplet_weight (`float`, *optional*, defaults to 1.0): 0 leaves the term out.
         consistency (`str`, *optional*, defaults to `"positive"`): `"both"`, `"positive"`, `"uniform"` or `"none"`.
         divergence (`str`, *optional*, defaults to `"kl"`): `"jsd"` or `"kl"`.
         temperature (`float`, *optional*, defaults to 1.0): T above; above 0.
-        consistency_weight (`float`, *optional*, defaults to 3.0): 0 leaves the term out.
+        consistency_weight (`float`, *optional*, defaults to 1.0): 0 leaves the term out.
         saliency_control (`str`, *optional*, defaults to `"none"`):
             `"inverted"` (1 - s) or `"shuffled"` (the map of another annotated row) replaces each map by a wrong one: a
             control. A gain that stays under it did not come from where humans looked.
@@ -92,12 +92,12 @@ class SageObjective:
 
     degradation: str | Degradation = "shuffle"
     distance: str = "cosine"
-    margin: float = 0.5
+    margin: float = 0.2
     triplet_weight: float = 1.0
     consistency: str = "positive"
     divergence: str = "kl"
     temperature: float = 1.0
-    consistency_weight: float = 3.0
+    consistency_weight: float = 1.0
     saliency_control: str = "none"
 
     def __post_init__(self) -> None:
