@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
@@ -16,18 +16,16 @@ from torch.utils.data import DataLoader
 from transformers import (
     BaseImageProcessor,
     PreTrainedModel,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
 from transformers.modeling_outputs import ImageClassifierOutput
-from transformers.trainer import TRAINING_ARGS_NAME
-from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
-from .checks import check_model, check_output_dir
+from .checkpoints import CheckpointTrainer
+from .checks import check_model
 from .data.collator import SaliencyCollator
 from .data.dataset import Augmentation
 from .data.preparation import Preparation
@@ -58,9 +56,6 @@ CARD_HYPERPARAMETERS = (
     "seed",
 )
 
-LOCAL_PATHS = ("output_dir", "resume_from_checkpoint")
-"""Arguments that say where files lie on this machine, which is nobody else's business."""
-
 
 class _EpochCallback(TrainerCallback):
     """Tells the augmentation which epoch it is: `accelerate` tells a dataset only if no sampler asks to be told."""
@@ -74,7 +69,7 @@ class _EpochCallback(TrainerCallback):
         self.augmentation.set_epoch(int(state.epoch or 0))
 
 
-class SageTrainer(Trainer):
+class SageTrainer(CheckpointTrainer):
     """
     [`~transformers.Trainer`] that guides an image classifier by human saliency maps.
 
@@ -172,7 +167,7 @@ class SageTrainer(Trainer):
         terms = self.objective.names if self.objective is not None else ()
         self._terms = TermTracker(("cross_entropy", *terms, "annotated"))
         self._rows_seen = torch.zeros(2)
-        self._has_trained = False
+        self._guided_batches = 0  # since the last optimizer step
 
         train_dataset = self._preparation(train_dataset, "train", training=True, check=True)
         if isinstance(eval_dataset, dict):
@@ -259,13 +254,24 @@ class SageTrainer(Trainer):
             model,
             self._capture,
             inputs,
-            self.objective.views(pixel_values, saliency, rows),
+            self.objective.views(pixel_values, saliency, rows, self._view_generator(pixel_values.device)),
             rows,
             view_forward=self.args.view_forward,
             view_statistics=self.args.view_statistics,
             unwrapped_model=self.accelerator.unwrap_model(model),
         )
         return anchor.logits, self.objective.terms(anchor.select(rows), *views)
+
+    def _view_generator(self, device: torch.device) -> torch.Generator:
+        """
+        The randomness of a batch's views: a function of seed, step, batch and process.
+
+        So views are the same after a resumption, and whatever draws from torch's global generator besides.
+        """
+        place = (self.args.seed, self.state.global_step, self._guided_batches, self.args.process_index)
+        self._guided_batches += 1
+        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator(device).manual_seed(seed)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -275,6 +281,7 @@ class SageTrainer(Trainer):
 
         Every process takes part in the count at every step, whatever its batches hold, so none waits for another.
         """
+        self._guided_batches = 0
         batches = list(itertools.islice(epoch_iterator, num_batches))
         counts = torch.zeros(2, device=device)
         for batch in batches:
@@ -316,56 +323,7 @@ class SageTrainer(Trainer):
         assert self._signature_columns is not None
         self._signature_columns += [c for c in ("saliency", "saliency_mask") if c not in self._signature_columns]
 
-    # ---- Files ----
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """
-        As in `Trainer`.
-
-        Raises:
-            `FileExistsError`: the output folder holds another run, and this one doesn't resume it.
-        """
-        if not resume_from_checkpoint and not self._has_trained:
-            check_output_dir(self.args.output_dir)
-        self._has_trained = True
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._load_weights(resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        super()._load_best_model()
-        self._load_weights(str(self.state.best_model_checkpoint))
-
-    def _loads_whole_models(self) -> bool:
-        return isinstance(self.model, PreTrainedModel) and not self.is_fsdp_enabled and not self.is_deepspeed_enabled
-
-    def _load_weights(self, folder: str) -> None:
-        """
-        Load what `save_pretrained` wrote, every tensor of it.
-
-        `Trainer` loads the file's tensors by name. Many models (ViT among them) are saved under the names of older
-        versions, which only `from_pretrained` translates: all others would silently keep the weights they have
-        (https://github.com/huggingface/transformers/issues/43701).
-        """
-        if self._loads_whole_models():
-            model: Any = self.model
-            model.load_state_dict(type(model).from_pretrained(folder).state_dict())
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # The names that `Trainer` did not find are loaded by `_load_weights`, which insists on all of them.
-        if not self._loads_whole_models():
-            super()._issue_warnings_after_load(load_result)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Save as `Trainer` does, but the arguments as JSON: a pickle can run code, and holds the Hub token."""
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            folder = Path(output_dir or str(self.args.output_dir))
-            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-            arguments = {name: value for name, value in self.args.to_dict().items() if name not in LOCAL_PATHS}
-            (folder / "training_args.json").write_text(json.dumps(arguments, indent=2) + "\n")
+    # ---- Card ----
 
     def create_model_card(  # type: ignore[override]  # the card names every argument, so none is positional
         self, *, metrics: dict[str, dict[str, float]] | None = None, **kwargs: Any
