@@ -38,6 +38,18 @@ def compare(runs: list[dict[str, Any]], baseline: str = "none") -> list[dict[str
     return rows
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    lines = ["| split | metric | guidance | runs | mean ± 95% | difference to none |", "|---|---|---|---:|---:|---:|"]
+    for row in rows:
+        difference = f"{row['difference']:+.3f} ± {row['difference_half_width']:.3f}" if "difference" in row else ""
+        lines.append(
+            f"| {row['split']} | {row['metric']} | {row['guidance']} | {row['runs']} "
+            f"| {row['mean']:.3f} ± {row['half_width']:.3f} | {difference} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path, metavar="results.json")
@@ -47,13 +59,7 @@ def main() -> None:
     if args.json:
         print(json.dumps(rows, indent=1))
         return
-    print("| split | metric | guidance | runs | mean ± 95% | difference to none |\n|---|---|---|---:|---:|---:|")
-    for row in rows:
-        difference = f"{row['difference']:+.3f} ± {row['difference_half_width']:.3f}" if "difference" in row else ""
-        print(
-            f"| {row['split']} | {row['metric']} | {row['guidance']} | {row['runs']} "
-            f"| {row['mean']:.3f} ± {row['half_width']:.3f} | {difference} |"
-        )
+    print(table(rows))
 
 
 if __name__ == "__main__":

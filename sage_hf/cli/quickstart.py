@@ -61,6 +61,7 @@ def run(argv: list[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     started = time.perf_counter()
     if not args.json:
         print(f"Training {len(METHODS) * args.seeds} small models, each in about a minute on two cores.", flush=True)
@@ -164,10 +165,11 @@ def train_digits(
 
 
 def _draw_views(splits: datasets.DatasetDict, path: Path) -> None:
-    """Image, map, x+ and x- of the first rows."""
+    """Image, map, x+ and x- of the first picture of each of six digits."""
     processor = _processor()
     transform = AlignedTransform(processor)
-    rows = [transform(splits["train"][index]) for index in range(6)]
+    labels = list(splits["train"]["label"])
+    rows = [transform(splits["train"][labels.index(digit)]) for digit in range(6)]
     pixel_values = torch.stack([row["pixel_values"] for row in rows])
     saliency = torch.stack([row["saliency"] for row in rows])
     generator = torch.Generator().manual_seed(0)

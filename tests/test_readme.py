@@ -1,0 +1,66 @@
+"""What the README states is what the committed records hold."""
+
+import importlib.util
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("method", ["none", "sage"])
+def test_quickstart_table(method):
+    results = json.loads((ROOT / "model_cards" / "quickstart" / "results.json").read_text())[method]
+    cells = [f"{statistics.mean(results[split]):.3f}" for split in ("in_distribution", "shifted")]
+    assert re.search(rf"^\| `{method}`.*\| {cells[0]} \| {cells[1]} \|$", README, re.MULTILINE)
+
+
+def test_sweep_table():
+    sweep = load(ROOT / "training" / "benchmarks" / "digits_sweep.py")
+    runs = json.loads((ROOT / "training" / "benchmarks" / "digits_sweep.json").read_text())["runs"]
+    assert len(runs) == 3 * len(sweep.SETTINGS)
+    assert sweep.table(runs) in README
+
+
+def test_coffee_table():
+    compare = load(ROOT / "training" / "compare.py")
+    rows = json.loads((ROOT / "training" / "coffee_leaf.json").read_text())
+    assert compare.table(rows) in README
+
+
+def test_defaults_are_the_documented_ones():
+    from sage_hf import SageObjective, SageTrainingArguments
+
+    args = SageTrainingArguments(output_dir="unused", use_cpu=True)
+    assert args.objective() == SageObjective()
+    stated = dict(re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([^|]+) \|", README, re.MULTILINE))
+    checked = 0
+    for names, defaults in stated.items():
+        for name, default in zip(re.findall(r"`(\w+)`", names), defaults.split(", "), strict=False):
+            if default != "off" and hasattr(args, name):
+                value = getattr(args, name)
+                assert str(value) == default.strip("`") or float(value) == float(default), name
+                checked += 1
+    assert checked >= 12
+
+
+def test_python_examples_compile_and_name_what_exists():
+    import sage_hf
+
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 2
+    for block in blocks:
+        compile(block, "README.md", "exec")
+        for names in re.findall(r"from sage_hf import (.*)", block):
+            assert all(hasattr(sage_hf, name.strip()) for name in names.split(","))
