@@ -185,7 +185,7 @@ class SageTrainer(CheckpointTrainer):
             **kwargs,
         )
         self.add_callback(_EpochCallback(self._preparation.augmentation))
-        settings = args.sage_settings() if objective is None else {"guidance": type(objective).__name__}
+        settings = args.sage_settings(self.objective)
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
         model.config.sage = settings | {"versions": versions}
 

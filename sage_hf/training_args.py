@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 from .forwarding import VIEW_FORWARDS, VIEW_STATISTICS
 from .objectives import Objective, SageObjective
+from .objectives.base import describe
 
 GUIDANCE = {"sage": SageObjective}
 """Objectives by the name that `--guidance` takes; `"none"` is plain fine-tuning."""
@@ -140,10 +141,20 @@ class SageTrainingArguments(TrainingArguments):
         objective = GUIDANCE[self.guidance]
         return objective(**{setting.name: getattr(self, setting.name) for setting in fields(objective)})
 
-    def sage_settings(self) -> dict[str, Any]:
-        """The method's settings, for the `sage` key of a checkpoint's config.json."""
-        if self.guidance == "none":
+    def sage_settings(self, objective: Objective | None = None) -> dict[str, Any]:
+        """
+        The method's settings, for the `sage` key of a checkpoint's config.json.
+
+        Args:
+            objective ([`Objective`], *optional*): what guides; what the arguments describe if not given.
+        """
+        objective = objective or self.objective()
+        if objective is None:
             return {"guidance": "none"}
-        names = [setting.name for setting in fields(GUIDANCE[self.guidance])]
-        names += ["guidance_interval", "view_forward", "view_statistics", "embedding_layer"]
-        return {"guidance": self.guidance} | {name: getattr(self, name) for name in names}
+        names: dict[type, str] = {kind: name for name, kind in GUIDANCE.items()}
+        common = ("guidance_interval", "view_forward", "view_statistics", "embedding_layer")
+        return (
+            {"guidance": names.get(type(objective), type(objective).__name__)}
+            | describe(objective)
+            | {name: getattr(self, name) for name in common}
+        )

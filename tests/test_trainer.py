@@ -170,6 +170,22 @@ def test_config_names_method_versions_and_classes(trained, tmp_path):
     assert list(config["id2label"].values()) == CLASSES
 
 
+def test_config_names_a_callable_of_the_users_own(tmp_path):
+    trainer = make_trainer(tmp_path, objective=SageObjective(degradation=blacken, margin=0.7), guidance="none")
+    settings = trainer.model.config.sage
+    assert settings["guidance"] == "sage"
+    assert settings["degradation"] == f"{__name__}.blacken"
+    assert settings["margin"] == 0.7
+    assert (
+        SageTrainer(make_model("vit"), SageTrainingArguments(str(tmp_path), guidance="none", use_cpu=True)).objective
+        is None
+    )
+
+
+def blacken(pixel_values, generator):
+    return torch.zeros_like(pixel_values)
+
+
 def test_checkpoint_has_no_pickle_and_no_token(tmp_path, dataset, processor):
     trainer = make_trainer(
         tmp_path, train_dataset=dataset, processing_class=processor, hub_token="hf_secretsecret", hub_model_id="me/it"

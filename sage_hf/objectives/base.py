@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from dataclasses import fields, is_dataclass
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +25,17 @@ class Encoding(NamedTuple):
     def select(self, rows: Tensor) -> Encoding:
         """The encoding of some rows."""
         return Encoding(self.logits[rows], self.embedding[rows])
+
+
+def describe(objective: Objective) -> dict[str, Any]:
+    """The settings of an objective, ready for JSON; a callable by its name. Empty if it is no dataclass."""
+    if not is_dataclass(objective):
+        return {}
+    values = {setting.name: getattr(objective, setting.name) for setting in fields(objective)}
+    return {
+        name: f"{value.__module__}.{value.__qualname__}" if callable(value) else value
+        for name, value in values.items()
+    }
 
 
 class Objective(Protocol):
