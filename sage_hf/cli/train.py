@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Hf
 from transformers.trainer_utils import TrainOutput
 
 from ..checks import check_output_dir
-from ..data.loading import class_names, load_saliency_dataset
+from ..data.loading import check_folder, class_names, load_saliency_dataset
 from ..data.saliency import DataError
 from ..evaluation import classification_metrics
 from ..trainer import SageTrainer
@@ -90,6 +90,7 @@ def run(argv: list[str]) -> None:
     if not resume:
         check_output_dir(args.output_dir)
 
+    check_folder(run_args.model)
     splits = load_saliency_dataset(
         run_args.dataset,
         name=run_args.dataset_name,

@@ -42,9 +42,8 @@ def load_saliency_dataset(
 
     ```
     """
+    check_folder(path)
     folder = Path(path)
-    if path.startswith((".", "/", "~")) and not folder.is_dir():
-        raise DataError(f"{path!r} is not a folder.")
     if (folder / "dataset_dict.json").is_file():
         splits = datasets.load_from_disk(path)
     elif (folder / "state.json").is_file():
@@ -57,6 +56,17 @@ def load_saliency_dataset(
                 f"{path!r} is neither a folder here nor a dataset on the Hub that you can read: {error}"
             ) from error
     return encode_labels(splits, label_column)
+
+
+def check_folder(path: str) -> None:
+    """
+    Check that what is written like a path is a folder; anything else may be a Hub id.
+
+    Raises:
+        [`DataError`]: there is no such folder.
+    """
+    if path.startswith((".", "/", "~")) and not Path(path).is_dir():
+        raise DataError(f"{path!r} is not a folder.")
 
 
 def encode_labels(splits: datasets.DatasetDict, label_column: str) -> datasets.DatasetDict:

@@ -89,6 +89,7 @@ def test_resume_from_the_command(sources):
         (["--train_split", "training"], "has no split 'training'; it has train, validation, test"),
         (["--label_column", "species"], "no split has a column 'species'"),
         (["--dataset", "./nowhere"], "'./nowhere' is not a folder"),
+        (["--model", "./nowhere"], "'./nowhere' is not a folder"),
     ],
 )
 def test_mistakes_are_explained_without_a_traceback(sources, capsys, more, message):
