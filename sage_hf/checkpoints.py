@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel, Trainer
-from transformers.trainer import TRAINING_ARGS_NAME
-from transformers.trainer_utils import TrainOutput
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy, TrainOutput
+from transformers.utils.hub import PushInProgress, hf_api
 
 from .checks import check_output_dir
 
 LOCAL_PATHS = ("output_dir", "resume_from_checkpoint")
 """Arguments that say where files lie on this machine, which is nobody else's business."""
+
+RESUMPTION_FILES = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "callbacks")
+"""How the names of those files of a checkpoint begin that only resuming needs."""
 
 
 class CheckpointTrainer(Trainer):
@@ -30,8 +43,8 @@ class CheckpointTrainer(Trainer):
         Raises:
             `FileExistsError`: the output folder holds another run, and this one doesn't resume it.
         """
-        if not resume_from_checkpoint and not self._owns_output_dir:
-            check_output_dir(self.args.output_dir)
+        if not self._owns_output_dir:
+            check_output_dir(self.args.output_dir, resume_from_checkpoint)
         self._owns_output_dir = True
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
@@ -71,3 +84,77 @@ class CheckpointTrainer(Trainer):
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             arguments = {name: value for name, value in self.args.to_dict().items() if name not in LOCAL_PATHS}
             (folder / "training_args.json").write_text(json.dumps(arguments, indent=2) + "\n")
+
+    def save_state(self) -> None:
+        """Save the Trainer's state as `Trainer` does, without the path of the output folder."""
+        super().save_state()
+        if self.args.should_save:
+            _forget_folder(Path(str(self.args.output_dir)) / TRAINER_STATE_NAME)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            _forget_folder(Path(self._get_output_dir(trial)) / checkpoint / TRAINER_STATE_NAME)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """
+        Push a checkpoint while training goes on, as `Trainer` does, with a fresh card.
+
+        Not `Trainer`'s own method: it pickles the arguments, Hub token included, into what it uploads.
+        """
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if busy and not self.args.hub_always_push:
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        _forget_folder(Path(checkpoint_folder) / TRAINER_STATE_NAME)
+        output_dir = Path(str(self.args.output_dir))
+        for path in Path(checkpoint_folder).iterdir():
+            if path.is_file() and not path.name.startswith(RESUMPTION_FILES):
+                shutil.copy(path, output_dir / path.name)
+        self.create_model_card(model_name=output_dir.resolve().name)
+
+        by_step = self.args.save_strategy == SaveStrategy.STEPS
+        progress = f"step {self.state.global_step}" if by_step else f"epoch {int(self.state.epoch or 0)}"
+        upload = partial(
+            hf_api().upload_folder,
+            repo_id=self.hub_model_id,
+            token=self.args.hub_token,
+            revision=self.args.hub_revision,
+            run_as_future=True,
+        )
+        message = f"Training in progress, {progress}"
+        ignored = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*"]
+        jobs = [upload(folder_path=output_dir, commit_message=message, ignore_patterns=ignored)]
+        if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            last_only = self.args.hub_strategy == HubStrategy.CHECKPOINT
+            where = "last-checkpoint" if last_only else Path(checkpoint_folder).name
+            jobs.append(
+                upload(folder_path=checkpoint_folder, path_in_repo=where, commit_message=f"{message}, checkpoint")
+            )
+        in_progress: Any = self.push_in_progress
+        if busy:
+            in_progress.jobs.extend(jobs)
+        else:
+            in_progress = PushInProgress(jobs)  # type: ignore[arg-type]  # it takes a list, as Trainer gives it
+        self.push_in_progress = in_progress
+
+
+def _forget_folder(state_file: Path) -> None:
+    """Leave the name of the best checkpoint in a saved state, not the path of the folder that it lies in."""
+    state = json.loads(state_file.read_text())
+    if state.get("best_model_checkpoint"):
+        state["best_model_checkpoint"] = Path(state["best_model_checkpoint"]).name
+        state_file.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
+
+
+class BestCheckpointCallback(TrainerCallback):
+    """Finds the best checkpoint of a resumed run in its output folder: its saved state holds the name alone."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.best_model_checkpoint and not Path(state.best_model_checkpoint).is_dir():
+            state.best_model_checkpoint = str(Path(str(args.output_dir)) / state.best_model_checkpoint)

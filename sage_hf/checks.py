@@ -14,14 +14,21 @@ RUN_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json",
 """What a run leaves behind."""
 
 
-def check_output_dir(output_dir: str | Path | None) -> None:
+def check_output_dir(output_dir: str | Path | None, resume_from_checkpoint: str | bool | None = None) -> None:
     """
     Refuse a folder that holds another run.
+
+    Args:
+        output_dir (`str` or `Path`, *optional*): the folder.
+        resume_from_checkpoint (`str` or `bool`, *optional*): what training resumes from. A run may go on in its own
+            folder, so `True` and a checkpoint in `output_dir` are fine; a checkpoint from elsewhere is another run.
 
     Raises:
         `FileExistsError`: the message names what was found.
     """
-    if output_dir is None:
+    if output_dir is None or resume_from_checkpoint is True:
+        return
+    if resume_from_checkpoint and Path(resume_from_checkpoint).resolve().parent == Path(output_dir).resolve():
         return
     found = sorted(path.name for pattern in RUN_FILES for path in Path(output_dir).glob(pattern))
     if found:
@@ -51,7 +58,7 @@ def check_model(model: nn.Module, args: SageTrainingArguments, objective: Object
     if objective is None:
         return
     batch_size = args.per_device_train_batch_size
-    if objective.needs_more_rows(batch_size, batch_size):
+    if batch_size < max(objective.fewest_rows):
         raise ValueError(
             f"per_device_train_batch_size={batch_size} is too small: shuffling needs another row of the batch. Use 2 "
             "or more, or degradation='blur', 'noise' or 'mean'."

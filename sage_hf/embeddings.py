@@ -134,6 +134,10 @@ class EmbeddingCapture:
         embedding, self._embedding = self._embedding, None
         return embedding
 
+    def clear(self) -> None:
+        """Forget the latest embedding."""
+        self._embedding = None
+
     def remove(self) -> None:
         """Detach from the model."""
         self._handle.remove()

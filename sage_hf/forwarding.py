@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .embeddings import EmbeddingCapture
 from .objectives import Encoding
+from .objectives.base import at_least_float32
 
 VIEW_FORWARDS = ("auto", "concatenated", "separate")
 VIEW_STATISTICS = ("anchor", "running", "batch")
@@ -73,7 +74,11 @@ def encode(
         with _anchor_pass(model, view_statistics) as for_views:
             anchor = _call(model, capture, inputs)
             with for_views():
-                both = _call(unwrapped_model or model, capture, _stack(inputs, views, rows, with_anchor=False))
+                both = _call(
+                    model if unwrapped_model is None else unwrapped_model,
+                    capture,
+                    _stack(inputs, views, rows, with_anchor=False),
+                )
         encoded = Encoding(*(torch.cat(pair) for pair in zip(anchor, both, strict=True)))
     return [Encoding(*parts) for parts in zip(*(tensor.split(sizes) for tensor in encoded), strict=True)]
 
@@ -109,7 +114,7 @@ def _anchor_pass(model: nn.Module, view_statistics: str) -> Iterator[Any]:
             statistics: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
             def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-                x = args[0].detach()
+                x = at_least_float32(args[0].detach())
                 variance, mean = torch.var_mean(x, dim=[0, *range(2, x.ndim)], correction=0)
                 statistics[module] = (mean, variance)
 

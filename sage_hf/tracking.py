@@ -39,13 +39,17 @@ class TermTracker:
             if name not in self.names:
                 raise KeyError(f"{name!r} is not one of the tracked terms {', '.join(self.names)}.")
             rows = value.detach()
-            entry = torch.stack([rows.sum(dtype=torch.float64), rows.new_tensor(rows.numel(), dtype=torch.float64)])
+            entry = torch.stack([rows.float().sum(), rows.new_tensor(rows.numel(), dtype=torch.float32)])
             self._sums[name] = self._sums[name] + entry if name in self._sums else entry
+
+    def clear(self) -> None:
+        """Forget what was counted."""
+        self._sums = {}
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
         """The mean of each name that any process has rows of, and start afresh. Every process must call it."""
-        nothing = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+        nothing = torch.zeros(2, device=accelerator.device)
         sums = torch.stack([self._sums.get(name, nothing) for name in self.names])
-        self._sums = {}
+        self.clear()
         totals = accelerator.reduce(sums, reduction="sum").tolist()
         return {name: total / count for name, (total, count) in zip(self.names, totals, strict=True) if count}

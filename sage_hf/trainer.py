@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import datasets
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -22,9 +23,10 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
-from .checkpoints import CheckpointTrainer
+from .checkpoints import BestCheckpointCallback, CheckpointTrainer
 from .checks import check_model
 from .data.collator import SaliencyCollator
 from .data.dataset import Augmentation
@@ -62,11 +64,19 @@ class _EpochCallback(TrainerCallback):
 
     def __init__(self, augmentation: Augmentation):
         self.augmentation = augmentation
+        self.epoch = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.epoch = int(state.epoch or 0)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.augmentation.set_epoch(int(state.epoch or 0))
+        # Counted here: the state's own epoch stands still over the passes of a short stream.
+        self.augmentation.set_epoch(self.epoch)
+        self.epoch += 1
 
 
 class SageTrainer(CheckpointTrainer):
@@ -161,19 +171,20 @@ class SageTrainer(CheckpointTrainer):
 
         self.objective: Objective | None = objective or args.objective()
         check_model(model, args, self.objective)
-        self._preparation = Preparation(model.config, args, processing_class, guided=self.objective is not None)
+        self.preparation = Preparation(model.config, args, processing_class, guided=self.objective is not None)
         # Before accelerate wraps or compiles the model: hooks that come later are not part of a compiled graph.
         self._capture = EmbeddingCapture(model, args.embedding_layer) if self.objective is not None else None
         terms = self.objective.names if self.objective is not None else ()
         self._terms = TermTracker(("cross_entropy", *terms, "annotated"))
-        self._rows_seen = torch.zeros(2)
+        self._rows_seen = torch.zeros(3)
+        self._card: dict[str, Any] = {}
         self._guided_batches = 0  # since the last optimizer step
 
-        train_dataset = self._preparation(train_dataset, "train", training=True, check=True)
+        train_dataset = self.preparation(train_dataset, "train", training=True, check=True)
         if isinstance(eval_dataset, dict):
-            eval_dataset = {name: self._preparation(split, name, check=True) for name, split in eval_dataset.items()}
+            eval_dataset = {name: self.preparation(split, name, check=True) for name, split in eval_dataset.items()}
         else:
-            eval_dataset = self._preparation(eval_dataset, "evaluation", check=True)
+            eval_dataset = self.preparation(eval_dataset, "evaluation", check=True)
 
         super().__init__(
             model=model,
@@ -184,7 +195,10 @@ class SageTrainer(CheckpointTrainer):
             processing_class=processing_class,
             **kwargs,
         )
-        self.add_callback(_EpochCallback(self._preparation.augmentation))
+        # Some models (those with a teacher) take no labels, so Trainer finds no name for them.
+        self.label_names = self.label_names or ["labels"]
+        self.add_callback(_EpochCallback(self.preparation.augmentation))
+        self.add_callback(BestCheckpointCallback())
         settings = args.sage_settings(self.objective)
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
         model.config.sage = settings | {"versions": versions}
@@ -205,9 +219,9 @@ class SageTrainer(CheckpointTrainer):
             model (`torch.nn.Module`): the wrapped model.
             inputs (`dict`): `pixel_values`, `labels`, and in training `saliency` and `saliency_mask`.
             return_outputs (`bool`, *optional*, defaults to `False`): return [`ImageClassifierOutput`] as well.
-            num_items_in_batch (`torch.Tensor`, *optional*): rows and annotated rows of the whole optimizer step over
-                all processes, (2,), as [`SageTrainer.get_batch_samples`] counts them; those of this batch if not
-                given.
+            num_items_in_batch (`torch.Tensor`, *optional*): rows, annotated rows and guided rows of the whole
+                optimizer step over all processes, (3,), as [`SageTrainer.get_batch_samples`] counts them; those of
+                this batch if not given.
         """
         inputs = dict(inputs)
         labels = inputs.pop("labels")
@@ -217,26 +231,33 @@ class SageTrainer(CheckpointTrainer):
         if model.training and self._guides_now() and saliency is not None and mask is not None:
             logits, terms = self._guide(model, inputs, saliency, mask.nonzero().squeeze(1))
         else:
-            logits = model(**inputs).logits
+            logits = self._plain(model, inputs)
 
         smoothing = self.args.label_smoothing_factor if model.training else 0.0
         cross_entropy = F.cross_entropy(at_least_float32(logits), labels, label_smoothing=smoothing, reduction="sum")
         if model.training and isinstance(num_items_in_batch, Tensor):
             # Gradients are averaged over processes, so each one's share of the rows is counted that many times.
-            rows_in_step, annotated_in_step = num_items_in_batch / self.accelerator.num_processes
+            rows_in_step, _, guided_in_step = num_items_in_batch / self.accelerator.num_processes
         else:
-            rows_in_step = annotated_in_step = None
+            rows_in_step = guided_in_step = None
         loss = cross_entropy / (len(labels) if rows_in_step is None else rows_in_step)
         if terms:
             assert self.objective is not None
             for name, weight in self.objective.weights.items():
-                count = len(terms[name]) if annotated_in_step is None else annotated_in_step
+                count = len(terms[name]) if guided_in_step is None else guided_in_step
                 loss = loss + self.args.guidance_interval * weight * (terms[name].sum() / count)
         if model.training:
             self._terms.add(cross_entropy=(cross_entropy / len(labels)).expand(len(labels)), **terms)
             if mask is not None:
                 self._terms.add(annotated=mask)
         return (loss, ImageClassifierOutput(loss=loss, logits=logits)) if return_outputs else loss
+
+    def _plain(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """Logits of the batch alone."""
+        logits = model(**inputs).logits
+        if self._capture is not None:
+            self._capture.clear()  # or it would keep the autograd graph alive, and the model could not be copied
+        return logits
 
     def _guides_now(self) -> bool:
         return self.objective is not None and self.state.global_step % self.args.guidance_interval == 0
@@ -248,8 +269,9 @@ class SageTrainer(CheckpointTrainer):
         assert self.objective is not None
         assert self._capture is not None
         pixel_values = inputs["pixel_values"]
-        if self.objective.needs_more_rows(len(pixel_values), len(rows)):
-            return model(**inputs).logits, {}
+        fewest, fewest_annotated = self.objective.fewest_rows
+        if len(pixel_values) < fewest or len(rows) < fewest_annotated:
+            return self._plain(model, inputs), {}
         anchor, *views = encode(
             model,
             self._capture,
@@ -277,17 +299,22 @@ class SageTrainer(CheckpointTrainer):
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
         """
-        The batches of one optimizer step, and how many rows and annotated rows they have over all processes, (2,).
+        The batches of one optimizer step, and how many rows, annotated rows and guided rows they have over all
+        processes, (3,). Annotated rows of a batch that is too small to guide are not guided.
 
         Every process takes part in the count at every step, whatever its batches hold, so none waits for another.
         """
         self._guided_batches = 0
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        counts = torch.zeros(2, device=device)
+        counts = torch.zeros(3, device=device)
+        fewest, fewest_annotated = self.objective.fewest_rows if self.objective is not None else (0, 0)
         for batch in batches:
-            counts[0] += len(batch["labels"])
+            size = len(batch["labels"])
+            counts[0] += size
             if "saliency_mask" in batch:
-                counts[1] += batch["saliency_mask"].sum()
+                annotated = batch["saliency_mask"].sum()
+                counts[1] += annotated
+                counts[2] += annotated * (annotated >= fewest_annotated) * (size >= fewest)
         counts = self.accelerator.reduce(counts, reduction="sum")
         self._rows_seen = self._rows_seen.to(device) + counts
         return batches, counts
@@ -297,6 +324,12 @@ class SageTrainer(CheckpointTrainer):
         if self.objective is None or not self._rows_seen[0]:
             return None
         return (self._rows_seen[1] / self._rows_seen[0]).item()
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in `Trainer`, and see [`CheckpointTrainer`]; what an earlier call left unlogged is forgotten."""
+        self._terms.clear()
+        self._rows_seen.zero_()
+        return super().train(*args, **kwargs)
 
     # ---- Logging ----
 
@@ -311,17 +344,24 @@ class SageTrainer(CheckpointTrainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As in `Trainer`; a raw dataset gets the aligned transform."""
         if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self._preparation(eval_dataset, "evaluation")
+            eval_dataset = self.preparation(eval_dataset, "evaluation")
+            # With persistent workers, Trainer keeps the loader of any dataset that is passed under one name.
+            getattr(self, "_eval_dataloaders", {}).pop("eval", None)
         return super().get_eval_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         """As in `Trainer`; a raw dataset gets the aligned transform."""
-        return super().get_test_dataloader(self._preparation(test_dataset, "test", labelled=False))
+        return super().get_test_dataloader(self.preparation(test_dataset, "test", labelled=False))
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         assert self._signature_columns is not None
-        self._signature_columns += [c for c in ("saliency", "saliency_mask") if c not in self._signature_columns]
+        added = ("labels", "saliency", "saliency_mask")
+        self._signature_columns += [column for column in added if column not in self._signature_columns]
+
+    def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
+        # A dataset with a transform of its own needs the columns that the transform reads.
+        return dataset if dataset.format["type"] else super()._remove_unused_columns(dataset, description)
 
     # ---- Card ----
 
@@ -331,28 +371,33 @@ class SageTrainer(CheckpointTrainer):
         """
         Write the checkpoint's card, from the run; a card that a person has made their own is left alone.
 
+        What was once given is kept for the cards of later pushes, which `Trainer` asks for without any of it.
+
         Args:
             metrics (`dict[str, dict[str, float]]`, *optional*): measured values by split and metric.
             **kwargs: `model_name`, `dataset` (Hub id), `license`, `tags`, `finetuned_from`, as in `Trainer`.
         """
+        self._card |= {name: value for name, value in kwargs.items() if value is not None}
+        if metrics is not None:
+            self._card["metrics"] = metrics
         if not self.is_world_process_zero():
             return
         config = self.accelerator.unwrap_model(self.model).config
-        source = kwargs.get("finetuned_from") or getattr(config, "_name_or_path", "")
+        source = self._card.get("finetuned_from") or getattr(config, "_name_or_path", "")
         folder, arguments = Path(str(self.args.output_dir)), self.args.to_dict()
-        tags = kwargs.get("tags") or []
+        name, tags = folder.resolve().name, self._card.get("tags") or []
         write_model_card(
             folder,
-            model_name=kwargs.get("model_name") or folder.resolve().name,
+            model_name=self._card.get("model_name") or name,
             classes=[config.id2label[index] for index in range(config.num_labels)],
             sage=config.sage,
             hyperparameters={name: arguments[name] for name in CARD_HYPERPARAMETERS},
-            metrics=metrics or {},
+            metrics=self._card.get("metrics") or {},
             annotated=self.annotated_share(),
             # A local path says nothing to others, and may say too much.
             base_model=source if source and not Path(source).exists() else None,
-            dataset=kwargs.get("dataset"),
-            repo_id=self.args.hub_model_id or folder.resolve().name,
-            license=kwargs.get("license"),
+            dataset=self._card.get("dataset"),
+            repo_id=self.args.hub_model_id or name,
+            license=self._card.get("license"),
             tags=[*self._tag_names, *([tags] if isinstance(tags, str) else tags)],
         )

@@ -59,7 +59,7 @@ class SageTrainingArguments(TrainingArguments):
         horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring a training picture.
         color_jitter (`float`, *optional*, defaults to 0.0):
             Change brightness, contrast and saturation of training pictures by up to this share, in [0, 1).
-        check_rows (`int`, *optional*, defaults to 10000):
+        check_rows (`int`, *optional*, defaults to 2000):
             How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0
             for none. Rows that are not checked still raise an error that names them when training meets them.
 
@@ -107,7 +107,7 @@ class SageTrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "Change brightness, contrast and saturation by up to this share, in [0, 1)."}
     )
     check_rows: int = field(
-        default=10_000, metadata={"help": "Rows to decode and check before training: -1 for all, 0 for none."}
+        default=2000, metadata={"help": "Rows to decode and check before training: -1 for all, 0 for none."}
     )
 
     def __post_init__(self) -> None:
@@ -122,6 +122,11 @@ class SageTrainingArguments(TrainingArguments):
         ):
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"Unknown {name} {value!r}. Choose one of {', '.join(choices)}.")
+        if not isinstance(self.degradation, str):
+            raise ValueError(
+                "A degradation of your own is part of an objective, because arguments are saved as text: pass "
+                "SageTrainer(objective=SageObjective(degradation=...))."
+            )
         if self.guidance_interval < 1:
             raise ValueError(f"guidance_interval must be 1 or more, got {self.guidance_interval}.")
         if self.random_crop_scale is not None and not 0 < self.random_crop_scale <= 1:

@@ -1,10 +1,14 @@
+import copy
+import fnmatch
 import itertools
 import json
+from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import TrainingArguments
+from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, TrainingArguments
 
 from sage_hf import DataError, SageObjective, SageTrainer, SageTrainingArguments
 from sage_hf.evaluation import classification_metrics
@@ -99,6 +103,68 @@ def test_a_batch_without_maps_costs_one_forward_pass(tmp_path, batch):
     trainer.model.eval()
     trainer.compute_loss(trainer.model, batch)
     assert sizes == [4]
+
+
+def test_rows_that_can_not_be_guided_do_not_dilute_those_that_are(tmp_path, batch):
+    # Micro-batches of 4 rows and of 1: shuffling needs a second row, so the last one's map guides nothing.
+    single = {name: values[:1] for name, values in batch.items()}
+    trainer = make_trainer(tmp_path)
+    _, counts = trainer.get_batch_samples(iter([batch, single]), 2, torch.device("cpu"))
+    assert counts.tolist() == [5, 3, 2]
+    control = make_trainer(tmp_path, saliency_control="shuffled")
+    lonely = batch | {"saliency_mask": torch.tensor([True, False, False, False])}
+    _, counts = control.get_batch_samples(iter([batch, lonely]), 2, torch.device("cpu"))
+    assert counts.tolist() == [8, 3, 2]
+
+
+def test_label_smoothing_is_in_training_alone(tmp_path, batch):
+    trainer = make_trainer(tmp_path, guidance="none", label_smoothing_factor=0.2)
+    logits = trainer.model(batch["pixel_values"]).logits
+    expected = F.cross_entropy(logits, batch["labels"], label_smoothing=0.2)
+    torch.testing.assert_close(trainer.compute_loss(trainer.model.train(), batch), expected)
+    expected = F.cross_entropy(logits, batch["labels"])
+    torch.testing.assert_close(trainer.compute_loss(trainer.model.eval(), batch), expected)
+
+
+def test_a_trained_model_can_be_copied(tmp_path, batch):
+    trainer = make_trainer(tmp_path, guidance_interval=2)
+    for step in (0, 1):
+        trainer.state.global_step = step
+        trainer.compute_loss(trainer.model.train(), batch)
+        copy.deepcopy(trainer.model)
+
+
+def test_views_differ_between_steps_batches_and_processes(tmp_path, batch):
+    trainer = make_trainer(tmp_path)
+    seen = []
+    trainer.objective = SageObjective(
+        degradation=lambda x, generator: seen.append(generator.initial_seed()) or torch.zeros_like(x)
+    )
+    for step in (0, 0, 1):
+        trainer.state.global_step = step
+        trainer._guided_batches = 0
+        for _ in range(2):
+            trainer.compute_loss(trainer.model.train(), batch)
+    first, again, next_step = seen[:2], seen[2:4], seen[4:]
+    assert first == again
+    assert len({*first, *next_step}) == 4
+
+
+def test_models_with_a_teacher_train_on_a_named_head(tmp_path, dataset, processor):
+    torch.manual_seed(0)
+    config = DeiTConfig(
+        image_size=32, patch_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_labels=3
+    )
+    trainer = make_trainer(
+        tmp_path,
+        model=DeiTForImageClassificationWithTeacher(config),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        processing_class=processor,
+        embedding_layer="cls_classifier",
+    )
+    trainer.train()
+    assert "eval_loss" in trainer.evaluate()
 
 
 def test_guidance_none_ignores_maps(tmp_path, batch):
@@ -207,6 +273,68 @@ def test_checkpoint_has_no_pickle_and_no_token(tmp_path, dataset, processor):
         assert str(tmp_path).encode() not in content, path
 
 
+class KeptUploads:
+    """In place of the Hub's client: remembers what it is asked to upload."""
+
+    def __init__(self):
+        self.commits = []
+
+    def upload_folder(self, folder_path, ignore_patterns=(), **kwargs):
+        names = [path for path in Path(folder_path).rglob("*") if path.is_file()]
+        kept = [
+            path
+            for path in names
+            if not any(
+                path.relative_to(folder_path).match(p) or fnmatch.fnmatch(str(path.relative_to(folder_path)), p)
+                for p in ignore_patterns
+            )
+        ]
+        self.commits.append({str(path.relative_to(folder_path)): path.read_bytes() for path in kept})
+        future = Future()
+        future.set_result(None)
+        return future
+
+    def create_repo(self, repo_id, **kwargs):
+        return type("Url", (), {"repo_id": repo_id})
+
+
+@pytest.mark.parametrize("strategy", ["end", "every_save", "checkpoint", "all_checkpoints"])
+def test_nothing_pushed_holds_the_token_or_a_local_path(tmp_path, dataset, processor, monkeypatch, strategy):
+    hub = KeptUploads()
+    for module in ("sage_hf.checkpoints", "transformers.trainer"):
+        monkeypatch.setattr(f"{module}.hf_api", lambda *args, **kwargs: hub)
+    trainer = make_trainer(
+        tmp_path,
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        processing_class=processor,
+        push_to_hub=True,
+        hub_strategy=strategy,
+        hub_token="hf_secretsecret",
+        hub_model_id="me/it",
+        save_strategy="steps",
+        save_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        load_best_model_at_end=True,
+    )
+    trainer.train()
+    trainer.save_model(_internal_call=True)
+    trainer.save_state()
+    trainer.create_model_card(metrics={"test": {"accuracy": 0.875}}, dataset="me/leaves")
+    trainer.push_to_hub()
+    assert len(hub.commits) == {"end": 1, "every_save": 3}.get(strategy, 5)
+    for commit in hub.commits:
+        assert "training_args.bin" not in commit
+        for name, content in commit.items():
+            assert b"hf_secretsecret" not in content, name
+            assert str(tmp_path).encode() not in content, name
+    last = hub.commits[-1]
+    assert {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"} < last.keys()
+    assert b"| test | 0.8750 |" in last["README.md"]
+    assert b"me/leaves" in last["README.md"]
+
+
 def test_card_that_a_person_edited_is_left_alone(trained, tmp_path):
     trained.create_model_card(metrics={"test": {"accuracy": 0.5}})
     card = tmp_path / "run" / "README.md"
@@ -216,6 +344,48 @@ def test_card_that_a_person_edited_is_left_alone(trained, tmp_path):
     card.write_text("My own words.")
     trained.create_model_card()
     assert card.read_text() == "My own words."
+
+
+def test_persistent_workers_evaluate_the_dataset_they_are_given(tmp_path, dataset, processor):
+    trainer = make_trainer(
+        tmp_path,
+        train_dataset=dataset,
+        eval_dataset=make_dataset(6),
+        processing_class=processor,
+        dataloader_num_workers=1,
+        dataloader_persistent_workers=True,
+    )
+    small, large = make_dataset(rows=make_rows(2)), make_dataset(rows=make_rows(9))
+    losses = [trainer.evaluate(split)["eval_loss"] for split in (small, large, small)]
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_best_checkpoint_of_a_resumed_run_is_found(tmp_path, dataset, processor):
+    settings = {
+        "train_dataset": dataset,
+        "eval_dataset": dataset,
+        "processing_class": processor,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "metric_for_best_model": "earliness",
+        "greater_is_better": True,
+        "load_best_model_at_end": True,
+    }
+    ranks = iter([0.9, 0.8, 0.1, 0.1])
+    trainer = make_trainer(tmp_path, compute_metrics=lambda _: {"earliness": next(ranks)}, **settings)
+    trainer.train()
+    saved = json.loads((tmp_path / "run" / "checkpoint-2" / "trainer_state.json").read_text())
+    assert saved["best_model_checkpoint"] == "checkpoint-1"
+    resumed = make_trainer(
+        tmp_path, compute_metrics=lambda _: {"earliness": next(ranks)}, num_train_epochs=2, **settings
+    )
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.best_model_checkpoint == str(tmp_path / "run" / "checkpoint-1")
+    best = type(resumed.model).from_pretrained(tmp_path / "run" / "checkpoint-1")
+    for parameter, other in zip(resumed.model.parameters(), best.parameters(), strict=True):
+        assert torch.equal(parameter, other)
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
@@ -291,6 +461,13 @@ def test_output_folder_with_another_run_is_refused(trained, dataset, processor, 
     again = make_trainer(tmp_path, train_dataset=dataset, processing_class=processor)
     with pytest.raises(FileExistsError, match=r"already holds a run \(config\.json, model\.safetensors\)"):
         again.train()
+    # A checkpoint of another run is no reason to overwrite this one.
+    elsewhere = make_trainer(
+        tmp_path / "b", train_dataset=dataset, processing_class=processor, save_strategy="steps", save_steps=1
+    )
+    elsewhere.train()
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        again.train(resume_from_checkpoint=str(tmp_path / "b" / "run" / "checkpoint-1"))
 
 
 @pytest.mark.parametrize(
@@ -306,6 +483,7 @@ def test_output_folder_with_another_run_is_refused(trained, dataset, processor, 
         ({"color_jitter": 1.0}, "color_jitter must be"),
         ({"check_rows": -2}, "check_rows must be"),
         ({"margin": -1.0}, "margin must be"),
+        ({"degradation": blacken}, r"pass SageTrainer\(objective="),
         ({"per_device_train_batch_size": 1}, "per_device_train_batch_size=1 is too small"),
     ],
 )

@@ -16,14 +16,22 @@ from typing import Any
 from sage_hf.evaluation import mean_interval
 
 
+def _method(run: dict[str, Any]) -> str:
+    control = run.get("saliency_control", "none")
+    return run["guidance"] if control == "none" else f"{run['guidance']}, {control} maps"
+
+
 def compare(runs: list[dict[str, Any]], baseline: str = "none") -> list[dict[str, Any]]:
     """A row for each split, metric and method; `difference` to the baseline over the seeds that both have."""
     rows = []
-    methods = sorted({run["guidance"] for run in runs}, key=lambda method: (method != baseline, method))
+    names = [_method(run) for run in runs]
+    methods = sorted(set(names), key=lambda method: (method != baseline, method))
+    if len({(name, run["seed"]) for name, run in zip(names, runs, strict=True)}) < len(runs):
+        raise ValueError("two runs have the same method and seed; compare one set of settings at a time.")
     figures = {(split, metric) for run in runs for split, values in run["metrics"].items() for metric in values}
     for split, metric in sorted(figures):
         by_method = {
-            method: {run["seed"]: run["metrics"][split][metric] for run in runs if run["guidance"] == method}
+            method: {run["seed"]: run["metrics"][split][metric] for run in runs if _method(run) == method}
             for method in methods
         }
         for method, values in by_method.items():

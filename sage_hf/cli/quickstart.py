@@ -28,7 +28,8 @@ from ..visualization import grid, heat_map, picture
 
 METHODS = ("none", "sage")
 TEST_SPLITS = ("in_distribution", "shifted")
-OWN_FILES = {"results.json", "views.png", "checkpoint"}
+OWN_FILES = ("results.json", "views.png")
+TITLE = "Digits with a shortcut"
 
 
 def run(argv: list[str]) -> None:
@@ -53,7 +54,7 @@ def run(argv: list[str]) -> None:
     if args.seeds < 1 or args.epochs < 1:
         raise ValueError("--seeds and --epochs must be 1 or more.")
     out = Path(args.out)
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in OWN_FILES) if out.is_dir() else []
+    foreign = sorted(path.name for path in out.iterdir() if not _is_own(path)) if out.is_dir() else []
     if foreign:
         raise FileExistsError(
             f"{out} holds files that are not the quickstart's: {', '.join(foreign[:4])}. Choose another --out."
@@ -82,6 +83,14 @@ def run(argv: list[str]) -> None:
                 print(f"seed {seed}, guidance {method}: accuracy {figures}", flush=True)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results) if args.json else _table(results, out, time.perf_counter() - started))
+
+
+def _is_own(path: Path) -> bool:
+    """Whether an earlier quickstart made a file, so that this one may replace it."""
+    if path.name == "checkpoint":
+        card = path / "README.md"
+        return card.is_file() and f"# {TITLE}" in card.read_text(encoding="utf-8")
+    return path.name in OWN_FILES
 
 
 def _processor() -> ViTImageProcessorPil:
@@ -156,7 +165,7 @@ def train_digits(
         if keep is not None:
             trainer.save_model()
             trainer.create_model_card(
-                model_name="Digits with a shortcut",
+                model_name=TITLE,
                 metrics={split: {"accuracy": value} for split, value in accuracy.items()},
             )
             shutil.rmtree(keep, ignore_errors=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
+import os
+import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import datasets
 import yaml
-from transformers import AutoImageProcessor, AutoModelForImageClassification, HfArgumentParser, set_seed
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, HfArgumentParser, set_seed
 from transformers.trainer_utils import TrainOutput
 
 from ..checks import check_output_dir
@@ -50,16 +54,19 @@ def parse(argv: list[str]) -> tuple[RunArguments, SageTrainingArguments]:
     settings = _read_config(argv)
     known = {option.name for kind in (RunArguments, SageTrainingArguments) for option in fields(kind) if option.init}
     for key in settings:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
+        if not isinstance(key, str) or key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"the config has the key {key!r}, which is no argument.{hint}")
     for action in parser._actions:
         if action.dest in settings:
             action.required = False
+            if settings[action.dest] is False and "no" in (action.choices or ()):
+                settings[action.dest] = "no"  # YAML reads a bare no as false
     # Strings go through the argument's own type: YAML reads 1e-4 as one.
     parser.set_defaults(**settings)
     run_args, args = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
+    run_args.model, run_args.dataset = (os.path.expanduser(path) for path in (run_args.model, run_args.dataset))
     return run_args, args
 
 
@@ -84,11 +91,28 @@ def _read_config(argv: list[str]) -> dict[str, Any]:
 def run(argv: list[str]) -> None:
     """Parse the arguments of `sage-hf train`, train, evaluate, save, and say what came of it."""
     run_args, args = parse(argv)
+    if not run_args.json:
+        if (results := train(run_args, args)) is not None:
+            print(_summary(results))
+        return
+    # What Trainer prints on the way would spoil the JSON.
+    with contextlib.redirect_stdout(sys.stderr):
+        results = train(run_args, args)
+    if results is not None:
+        print(json.dumps(results))
+
+
+def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any] | None:
+    """
+    Train, evaluate on every other labelled split, save, and push if asked to.
+
+    Returns:
+        `dict`: the figures of the run; `None` on all processes but the first.
+    """
     resume: str | bool | None = args.resume_from_checkpoint
     if isinstance(resume, str) and resume.lower() in ("true", "false"):
         resume = resume.lower() == "true"
-    if not resume:
-        check_output_dir(args.output_dir)
+    check_output_dir(args.output_dir, resume)
 
     check_folder(run_args.model)
     splits = load_saliency_dataset(
@@ -100,6 +124,11 @@ def run(argv: list[str]) -> None:
     if run_args.train_split not in splits:
         raise DataError(f"{run_args.dataset} has no split {run_args.train_split!r}; it has {', '.join(splits)}.")
     names = class_names(splits, args.label_column)
+    config = AutoConfig.from_pretrained(run_args.model, revision=run_args.model_revision)
+    if set(config.label2id) == set(names):
+        # The checkpoint knows these classes, perhaps in another order: its head keeps its meaning.
+        names = [config.id2label[index] for index in range(len(names))]
+        splits = splits.align_labels_with_mapping(config.label2id, args.label_column)
     set_seed(args.seed)  # a new head is drawn when the model is loaded, before the Trainer sets the seed
     model = AutoModelForImageClassification.from_pretrained(
         run_args.model,
@@ -108,38 +137,45 @@ def run(argv: list[str]) -> None:
         label2id={name: index for index, name in enumerate(names)},
         ignore_mismatched_sizes=True,
     )
-    processor = AutoImageProcessor.from_pretrained(run_args.model, revision=run_args.model_revision)
     trainer = SageTrainer(
         model=model,
         args=args,
         train_dataset=splits[run_args.train_split],
         eval_dataset=splits.get(run_args.eval_split),
-        processing_class=processor,
+        processing_class=AutoImageProcessor.from_pretrained(run_args.model, revision=run_args.model_revision),
         compute_metrics=classification_metrics,
     )
-    output = trainer.train(resume_from_checkpoint=resume)
-    metrics = {
-        name: trainer.evaluate(split, metric_key_prefix=name)
+    # Checked now as well, so that no bad row of a test split turns up when training is over.
+    evaluated = {
+        name: trainer.preparation(split, name, check=True)
         for name, split in splits.items()
-        if name != run_args.train_split and args.label_column in split.column_names
+        if name != run_args.train_split and _has_labels(split, args.label_column)
     }
-    results = _results(trainer, output, metrics)
-    trainer.save_model()
+    output = trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model(_internal_call=True)  # pushed below, with its results
     trainer.save_state()
+    metrics = {name: trainer.evaluate(split, metric_key_prefix=name) for name, split in evaluated.items()}
+    results = _results(trainer, output, metrics)
+    dataset = None if Path(run_args.dataset).exists() else run_args.dataset
+    trainer.create_model_card(dataset=dataset, metrics=results["metrics"])
     if trainer.is_world_process_zero():
-        dataset = None if Path(run_args.dataset).exists() else run_args.dataset
-        trainer.create_model_card(dataset=dataset, metrics=results["metrics"])
         kept = {name: value for name, value in results.items() if name != "output_dir"}
         (Path(str(args.output_dir)) / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
-        print(json.dumps(results) if run_args.json else _summary(results))
     if args.push_to_hub:
         trainer.push_to_hub()
+    return results if trainer.is_world_process_zero() else None
+
+
+def _has_labels(split: datasets.Dataset, label_column: str) -> bool:
+    """Whether a split can be evaluated on: the Hub's hidden test labels are -1 throughout."""
+    return label_column in split.column_names and any(label not in (None, -1) for label in split.unique(label_column))
 
 
 def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
     figures = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
     return {
         "guidance": trainer.args.guidance,
+        "saliency_control": trainer.args.saliency_control,
         "seed": trainer.args.seed,
         "output_dir": trainer.args.output_dir,
         "steps": output.global_step,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -90,7 +92,7 @@ def build_dataset(
         [`DataError`]: nothing to build from, a column that isn't there, rows that can't be used with
         `on_error="raise"`. `FileExistsError`: `out` holds something.
     """
-    images, saliency, labels, out = Path(images), Path(saliency), Path(labels), Path(out)
+    images, saliency, labels, out = Path(images), Path(saliency), Path(labels), Path(out).absolute()
     for folder in (images, saliency):
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder.")
@@ -106,23 +108,33 @@ def build_dataset(
 
     report = BuildReport(classes=dict.fromkeys(names, 0))
     # Written beside its place and moved there when whole: a build that was cut off leaves no half-made dataset.
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    partial = scratch / out.name
     writer = _ShardedWriter(partial / "data", features)
     picture_of, map_of = _by_stem(images), _by_stem(saliency)
+    lines: dict[str, int] = {}
     try:
         for row in tqdm(table, desc="building", unit="row", disable=None):
             try:
+                if row.file in lines:
+                    raise DataError(f"the picture is listed in line {lines[row.file]} already.")
                 example = _example(row, names, picture_of, map_of)
             except DataError as error:
                 report.refused.append({"row": row.line, "file": row.file, "reason": str(error)})
                 continue
+            lines[row.file] = row.line
             writer.write(row.split, example)
             report.kept += 1
             report.annotated += example["saliency"] is not None
             report.classes[row.label] += 1
         if report.refused and (on_error == "raise" or not report.kept):
             raise DataError(_refusal(labels, report))
+        if not report.annotated:
+            raise DataError(
+                f"none of the {report.kept} pictures has a map that marks anything. A map is found by its "
+                f"picture's path: {table[0].file!r} under {saliency}, with any extension."
+            )
         report.splits = writer.close()
         _write_card(partial, features, report)
         if out.exists():
@@ -130,7 +142,7 @@ def build_dataset(
         partial.rename(out)
     finally:
         writer.abort()
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     return report
 
 
@@ -185,7 +197,8 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
 def _find(file: str, files: dict[str, list[Path]], what: str) -> Path | None:
     """The file of that relative path; its extension may be missing, or be another one if that leaves one candidate."""
     whole, stem = os.path.normpath(file), os.path.splitext(os.path.normpath(file))[0]
-    for candidates in (files.get(stem, []), files.get(whole, [])):
+    # The whole name first: an id such as `lesion.v2` has no extension, and `lesion.jpg` is another picture.
+    for candidates in (files.get(whole, []), files.get(stem, [])):
         exact = [path for path in candidates if path.as_posix().endswith(whole)] or candidates
         if len(exact) > 1:
             raise DataError(f"several {what} fit: {', '.join(path.name for path in exact)}. Keep one.")
@@ -203,6 +216,10 @@ def _example(
         raise DataError(f"class {row.label!r} is not one of {', '.join(names)}.")
     if not row.split:
         raise DataError("it has no split.")
+    if not re.fullmatch(r"\w+(\.\w+)*", row.split) or row.split == "all":
+        raise DataError(
+            f"{row.split!r} can't be the name of a split: only letters, digits, _ and . can, and not `all`."
+        )
     picture = _find(row.file, picture_of, "pictures") if row.file else None
     if picture is None:
         raise DataError("there is no such picture in the folder.")
@@ -314,7 +331,7 @@ def _write_card(folder: Path, features: datasets.Features, report: BuildReport) 
     datasets.info.DatasetInfosDict({"default": info}).to_dataset_card_data(data)
     classes = "\n".join(f"| {name} | {count} |" for name, count in report.classes.items())
     text = (
-        f"---\n{data.to_yaml()}\n---\n\n# {folder.name.removesuffix('.partial')}\n\n{report.kept} pictures, "
+        f"---\n{data.to_yaml()}\n---\n\n# {folder.name}\n\n{report.kept} pictures, "
         f"{report.annotated} of them with a saliency map: where a human marked what matters for the class.\n\n"
         f"| class | pictures |\n|---|---|\n{classes}\n\n"
         '```python\nfrom datasets import load_dataset\n\ndataset = load_dataset("PATH_OR_REPO")\n```\n'

@@ -12,8 +12,8 @@ class SaliencyCollator:
     Stacks transformed rows. Rows without a map get zeros there, and the mask tells them apart.
 
     The batch has `pixel_values` (batch, channels, height, width), `saliency` (batch, 1, height, width) in [0, 1],
-    `saliency_mask` (batch,) of booleans, and `labels` (batch,) if the rows have labels. Whether it has maps at all
-    depends on the transform, not on the rows, so that all processes of a distributed run see the same keys.
+    `saliency_mask` (batch,) of booleans, and `labels` (batch,) if the rows have `labels` or `label`. Whether it has
+    maps at all depends on the transform, not on the rows: all processes of a distributed run see the same keys.
 
     Raises:
         `ValueError`: pictures of different sizes.
@@ -46,6 +46,8 @@ class SaliencyCollator:
             maps = [row["saliency"] for row in rows]
             batch["saliency"] = torch.stack([blank if saliency is None else saliency for saliency in maps])
             batch["saliency_mask"] = torch.tensor([saliency is not None for saliency in maps])
-        if "labels" in rows[0]:
-            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        for name in ("labels", "label"):
+            if name in rows[0]:
+                batch["labels"] = torch.tensor([row[name] for row in rows])
+                break
         return batch

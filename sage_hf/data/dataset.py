@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from .saliency import DataError
 from .transforms import AlignedTransform
@@ -97,7 +98,7 @@ class TransformedDataset(torch.utils.data.Dataset):
     Args:
         dataset (`datasets.Dataset`): with the columns that the transform reads.
         transform ([`AlignedTransform`]): applied to a row when it is read.
-        name (`str`): what errors call the dataset, as in `"train split"`.
+        name (`str`): what errors call the dataset, as in `"train dataset"`.
         augmentation ([`Augmentation`], *optional*): the randomness of the transform.
 
     Raises:
@@ -143,41 +144,38 @@ class TransformedDataset(torch.utils.data.Dataset):
                 )
         return DataError(f"{self.name}, row {index} can't be read: {type(error).__name__}: {error}.")
 
-    def check(self, rows: int, num_labels: int) -> None:
+    def check(self, rows: int, *, process_index: int = 0, num_processes: int = 1) -> None:
         """
-        Read rows, evenly spread over the dataset, the way training will, and check them.
+        Read rows, evenly spread over the dataset, the way training will.
 
         Args:
             rows (`int`): how many; -1 for all.
-            num_labels (`int`): outputs of the classification head.
+            process_index (`int`, *optional*, defaults to 0): which of the processes this is; each reads its share.
+            num_processes (`int`, *optional*, defaults to 1): how many processes check.
 
         Raises:
-            [`DataError`]: an empty dataset, or up to five problems found: unreadable pictures, maps that can't be used
-                or don't cover their picture, labels that are missing or outside the head's range.
+            [`DataError`]: an empty dataset; up to five rows that can't be used, and why; a whole dataset without a map
+                where maps are wanted.
         """
         if len(self) == 0:
             raise DataError(f"{self.name}: the dataset is empty.")
         count = len(self) if rows < 0 else min(rows, len(self))
         problems: list[str] = []
-        for step in range(count):
+        annotated = 0
+        share = range(process_index, count, num_processes)
+        for step in tqdm(share, desc=f"checking the {self.name}", unit="row", leave=False, disable=None):
             try:
-                self._check_row(step * len(self) // count, num_labels)
+                annotated += self[step * len(self) // count].get("saliency") is not None
             except DataError as error:
                 problems.append(str(error))
                 if len(problems) == 5:
                     break
         if problems:
             raise DataError("\n".join(["the data can't be trained on (the first problems found):", *problems]))
-
-    def _check_row(self, index: int, num_labels: int) -> None:
-        label = self[index].get("labels")
-        where = f"{self.name}, row {index}, column {self.transform.label_column!r}:"
-        if label is None:
-            raise DataError(f"{where} there is no label. Remove the row or label it.")
-        if not 0 <= label < num_labels:
+        if self.transform.saliency_column is not None and not annotated and len(share) == len(self):
             raise DataError(
-                f"{where} label {label} is outside the head's range 0 to {num_labels - 1}. Load the model with "
-                f"num_labels=..., or mend the label."
+                f"{self.name}, column {self.transform.saliency_column!r}: no row has a map that marks anything: there "
+                "is nothing to be guided by. Use guidance='none' for plain fine-tuning."
             )
 
 

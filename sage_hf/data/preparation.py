@@ -17,7 +17,7 @@ class Preparation:
     """
     Gives raw datasets the aligned transform of an image processor, and leaves every other dataset as it is.
 
-    A dataset is raw if it comes from `datasets`, has no format or transform of its own, and no `pixel_values` column.
+    A dataset is raw if it comes from `datasets`, has no transform of its own, and no `pixel_values` column.
 
     Args:
         config ([`~transformers.PreTrainedConfig`]): the model's; takes over the class names of the first dataset that
@@ -57,7 +57,11 @@ class Preparation:
             `ValueError`: it is raw, and there is no image processor.
         """
         if not self._is_raw(dataset):
+            if check and isinstance(dataset, datasets.Dataset):
+                self._check_own(dataset, _describe(dataset, name))
             return dataset
+        if isinstance(dataset, datasets.Dataset):
+            dataset = dataset.with_format(None)  # numbers and tensors in place of pictures, say
         if self.processor is None:
             raise ValueError(
                 f"The {name} dataset holds raw pictures: pass the checkpoint's image processor as processing_class, "
@@ -76,6 +80,7 @@ class Preparation:
             image_column=args.image_column,
             saliency_column=args.saliency_column if training and self.guided else None,
             label_column=args.label_column,
+            require_label=labelled,
             num_channels=getattr(self.config, "num_channels", 3),
             **random,
         )
@@ -87,16 +92,27 @@ class Preparation:
             return transformed_stream(dataset, transform, described, self.augmentation)
         prepared = TransformedDataset(dataset, transform, described, self.augmentation)
         if check and args.check_rows:
-            prepared.check(args.check_rows, len(self._names()))
+            prepared.check(args.check_rows, process_index=args.process_index, num_processes=args.world_size)
         return prepared
 
     def _is_raw(self, dataset: Any) -> bool:
         if isinstance(dataset, datasets.Dataset):
-            return dataset.format["type"] is None and "pixel_values" not in dataset.column_names
+            return dataset.format["type"] != "custom" and "pixel_values" not in dataset.column_names
         if isinstance(dataset, datasets.IterableDataset):
             names = dataset.column_names or list(next(iter(dataset), {}))
             return "pixel_values" not in names
         return False
+
+    def _check_own(self, dataset: datasets.Dataset, name: str) -> None:
+        """What the user's own transform gives must be what a model takes."""
+        if len(dataset) == 0:
+            raise DataError(f"{name}: the dataset is empty.")
+        found = list(dataset[0])
+        if "pixel_values" not in found:
+            raise DataError(
+                f"{name}: its transform gives {found}, but no 'pixel_values'. Return 'pixel_values' and 'labels', and "
+                "'saliency' (1, height, width) or None; or pass the dataset without a transform."
+            )
 
     def _adopt_class_names(self, dataset: datasets.Dataset | datasets.IterableDataset, name: str) -> None:
         feature = (dataset.features or {}).get(self.args.label_column)
@@ -106,6 +122,11 @@ class Preparation:
         if own == [f"LABEL_{index}" for index in range(len(names))]:
             self.config.id2label = dict(enumerate(names))
             self.config.label2id = {label: index for index, label in enumerate(names)}
+        elif names != own and set(names) != set(own) and not own[0].startswith("LABEL_"):
+            raise DataError(
+                f"{name}: its classes are {_few(names)}, the model's {_few(own)}. Load the model with "
+                f"num_labels={len(names)} and ignore_mismatched_sizes=True, so that it gets a head for these."
+            )
         elif names != own and set(names) == set(own):
             raise DataError(
                 f"{name}: the classes are ordered {names}, the model's {own}. Reorder the "
@@ -121,7 +142,10 @@ class Preparation:
 
 
 def _describe(dataset: datasets.Dataset | datasets.IterableDataset, name: str) -> str:
-    """As in `train split of coffee_leaf`."""
-    split = dataset.split or name
+    """As in `train dataset (train split of coffee_leaf)`: what it is used for, and where it comes from."""
     source = getattr(dataset.info, "dataset_name", None)
-    return f"{split} split of {source}" if source else f"{split} split"
+    return f"{name} dataset ({dataset.split} split of {source})" if source else f"{name} dataset"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")

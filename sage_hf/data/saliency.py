@@ -42,6 +42,10 @@ def saliency_array(image: Image.Image) -> np.ndarray | None:
     """
     values = np.asarray(image.convert("RGBA") if image.mode in ("P", "PA") else image)
     if values.ndim == 3:
+        if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") and (values[..., -1] != values[0, 0, -1]).any():
+            raise DataError(
+                f"the map is partly transparent (mode {image.mode}). Put it on a black ground, without alpha."
+            )
         colours = values[..., : 1 if image.mode in ("LA", "La") else 3]
         if (colours != colours[..., :1]).any():
             raise DataError(

@@ -22,6 +22,9 @@ GEOMETRY_ONLY = {
     "resample": Image.Resampling.BILINEAR,
 }
 
+EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+"""Pictures that PIL converts without clipping; it would cut 16-bit values off at 255."""
+
 
 class AlignedTransform:
     """
@@ -38,10 +41,12 @@ class AlignedTransform:
         saliency_column (`str`, *optional*, defaults to `"saliency"`): column with `PIL.Image.Image` or `None`; `None`
             as the name leaves maps out.
         label_column (`str`, *optional*, defaults to `"label"`): column with the class index or name, may be missing.
-        label2id (`dict[str, int]`, *optional*): class index of each class name, for columns of names.
+        label2id (`dict[str, int]`, *optional*): class index of each class name; looks names up, and bounds indices.
+        require_label (`bool`, *optional*, defaults to `False`): whether a row without a label is an error.
         num_channels (`int`, *optional*, defaults to 3): 3 for RGB, 1 for grey models.
         random_crop_scale (`float`, *optional*): least share of the area that a random crop keeps; no crop if not
-        given. horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring.
+            given.
+        horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring.
         color_jitter (`float`, *optional*, defaults to 0.0): largest relative change of brightness, contrast,
             saturation.
 
@@ -68,6 +73,7 @@ class AlignedTransform:
         saliency_column: str | None = "saliency",
         label_column: str = "label",
         label2id: dict[str, int] | None = None,
+        require_label: bool = False,
         num_channels: int = 3,
         random_crop_scale: float | None = None,
         horizontal_flip: float = 0.0,
@@ -77,7 +83,7 @@ class AlignedTransform:
             raise ValueError(f"Pictures are read as grey or RGB, this model takes {num_channels} channels.")
         self.processor = processor
         self.image_column, self.saliency_column, self.label_column = image_column, saliency_column, label_column
-        self.label2id = label2id or {}
+        self.label2id, self.require_label = label2id or {}, require_label
         self.mode = "RGB" if num_channels == 3 else "L"
         self.random_crop_scale = random_crop_scale
         self.horizontal_flip = horizontal_flip
@@ -95,7 +101,8 @@ class AlignedTransform:
                 generator if not given.
 
         Raises:
-            [`DataError`]: no picture, a map that can't be used, an unknown class name.
+            [`DataError`]: no picture, or one of more than 8 bits; a map that can't be used; a label that is missing or
+                not one of the model's.
         """
         image = row[self.image_column]
         if image is None:
@@ -106,6 +113,11 @@ class AlignedTransform:
                 saliency = saliency_map(saliency, image.size)
             except DataError as error:
                 raise DataError(f"column {self.saliency_column!r}: {error}") from None
+        if image.mode not in EIGHT_BIT_MODES:
+            raise DataError(
+                f"column {self.image_column!r}: the picture has {image.mode!r} pixels, more than 8 bits deep. Which "
+                "of its values are black and white is your choice (a window, in radiology): make it 8 bits deep first."
+            )
         image = image.convert(self.mode)
         image, saliency = self._augment(image, saliency, generator)
 
@@ -116,6 +128,8 @@ class AlignedTransform:
             )
         if row.get(self.label_column) is not None:
             inputs["labels"] = self._label(row[self.label_column])
+        elif self.require_label:
+            raise DataError(f"column {self.label_column!r}: there is no label. Remove the row or label it.")
         return inputs
 
     def _process(self, image: Image.Image, **overrides: Any) -> torch.Tensor:
@@ -142,6 +156,11 @@ class AlignedTransform:
                     f"{', '.join(self.label2id)}."
                 )
             return self.label2id[label]
+        if self.label2id and not 0 <= label < len(self.label2id):
+            raise DataError(
+                f"column {self.label_column!r}: label {label} is outside the head's range 0 to "
+                f"{len(self.label2id) - 1}. Load the model with num_labels=..., or mend the label."
+            )
         return int(label)
 
     def _augment(

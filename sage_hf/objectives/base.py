@@ -32,10 +32,13 @@ def describe(objective: Objective) -> dict[str, Any]:
     if not is_dataclass(objective):
         return {}
     values = {setting.name: getattr(objective, setting.name) for setting in fields(objective)}
-    return {
-        name: f"{value.__module__}.{value.__qualname__}" if callable(value) else value
-        for name, value in values.items()
-    }
+    return {name: _name(value) if callable(value) else value for name, value in values.items()}
+
+
+def _name(value: Any) -> str:
+    """Where a function is defined; of any other callable, such as a module, its type."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 class Objective(Protocol):
@@ -55,8 +58,9 @@ class Objective(Protocol):
         """Weight of each term that takes part in the loss."""
         ...
 
-    def needs_more_rows(self, batch_size: int, annotated: int) -> bool:
-        """Whether a batch of that many rows, that many of them annotated, is too small to guide."""
+    @property
+    def fewest_rows(self) -> tuple[int, int]:
+        """How many rows, and how many annotated rows, a batch needs to be guided."""
         ...
 
     def views(

@@ -129,11 +129,10 @@ class SageObjective:
         """What `terms` returns."""
         return ("triplet", *(["consistency"] if self.consistency != "none" else []), "satisfied_triplets")
 
-    def needs_more_rows(self, batch_size: int, annotated: int) -> bool:
+    @property
+    def fewest_rows(self) -> tuple[int, int]:
         """Shuffling needs a second row: of the batch for the degradation, of the annotated ones for the control."""
-        pictures = self.degradation == "shuffle" and batch_size < 2
-        maps = self.saliency_control == "shuffled" and annotated < 2
-        return annotated < 1 or pictures or maps
+        return (2 if self.degradation == "shuffle" else 1, 2 if self.saliency_control == "shuffled" else 1)
 
     def views(
         self, pixel_values: Tensor, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None

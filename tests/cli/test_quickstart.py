@@ -37,6 +37,9 @@ def test_writes_results_picture_and_checkpoint(tmp_path, capsys):
     (out / "mine.txt").write_text("mine")
     assert main(["quickstart", "--out", str(out)]) == 1
     assert "holds files that are not the quickstart's: mine.txt" in capsys.readouterr().err
+    (tmp_path / "runs" / "checkpoint").mkdir(parents=True)
+    assert main(["quickstart", "--out", str(tmp_path / "runs")]) == 1
+    assert "not the quickstart's: checkpoint" in capsys.readouterr().err
 
 
 def colour(row):

@@ -114,6 +114,47 @@ def test_mistakes_in_the_config_are_explained(tmp_path, capsys, text, message):
     assert message in capsys.readouterr().err
 
 
+def test_json_alone_on_standard_output(sources, capsys):
+    assert main(arguments(sources, "--json", "--logging_steps", "1")) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+
+
+def test_yaml_no_and_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run.yaml").write_text("model: ~/model\ndataset: me/data\nsave_strategy: no\neval_strategy: no\n")
+    run, args = parse(["--config", str(tmp_path / "run.yaml"), "--use_cpu"])
+    assert run.model == str(tmp_path / "model")
+    assert args.save_strategy == args.eval_strategy == "no"
+
+
+def test_every_evaluated_split_is_checked_before_training(sources, capsys):
+    import datasets
+
+    splits = datasets.load_from_disk(sources / "data")
+    wrong = splits["test"].cast_column("label", datasets.Value("int64")).map(lambda row: {"label": 9})
+    hidden = splits["test"].cast_column("label", datasets.Value("int64")).map(lambda row: {"label": -1})
+    names = splits["train"].features["label"]
+    for name, test, code in (("wrong", wrong, 1), ("hidden", hidden, 0)):
+        parts = datasets.DatasetDict(
+            train=splits["train"], test=test.cast_column("label", names) if code == 0 else test
+        )
+        parts.save_to_disk(sources / name)
+        run = [*arguments(sources), "--dataset", str(sources / name), "--output_dir", str(sources / f"out-{name}")]
+        assert main(run) == code
+    assert not (sources / "out-wrong" / "model.safetensors").exists()
+    results = json.loads((sources / "out-hidden" / "results.json").read_text())
+    assert results["metrics"] == {}
+
+
+def test_classes_of_the_checkpoint_keep_their_place(sources):
+    model = make_model("vit")
+    names = list(reversed(CLASSES))
+    model.config.id2label, model.config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
+    model.save_pretrained(sources / "model")
+    assert main(arguments(sources)) == 0
+    assert list(AutoModelForImageClassification.from_pretrained(sources / "out").config.id2label.values()) == names
+
+
 def test_help_names_every_argument(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", "--help"])

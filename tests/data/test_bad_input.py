@@ -5,6 +5,7 @@ import io
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sage_hf import DataError
@@ -33,15 +34,15 @@ NAN = file(Image.fromarray(np.full((40, 48), np.nan, dtype=np.float32)), format=
 CASES = {
     "another aspect": (
         damaged(3, saliency=Image.new("L", (40, 48), 1)),
-        r"train split, row 3, column 'saliency': the map is 40x48, its image 48x40: their aspects differ",
+        r"train dataset, row 3, column 'saliency': the map is 40x48, its image 48x40: their aspects differ",
     ),
     "NaN": (
         damaged(2, saliency={"bytes": NAN, "path": "nan.tif"}),
-        r"train split, row 2, column 'saliency': the map has NaN",
+        r"train dataset, row 2, column 'saliency': the map has NaN",
     ),
     "a label too large": (
         damaged(5, label=3),
-        r"train split, row 5, column 'label': label 3 is outside the head's range 0 to 2",
+        r"train dataset, row 5, column 'label': label 3 is outside the head's range 0 to 2",
     ),
     "a negative label": (damaged(0, label=-1), r"row 0, column 'label': label -1 is outside"),
     "no label": (damaged(1, label=None), r"row 1, column 'label': there is no label"),
@@ -58,10 +59,18 @@ CASES = {
         damaged(0, saliency={"bytes": None, "path": "gone/map.png"}),
         r"row 0, column 'saliency': the picture \(gone/map\.png\) can't be read: FileNotFoundError",
     ),
-    "an empty dataset": (make_dataset(0), r"train split: the dataset is empty"),
+    "a 16-bit picture": (
+        damaged(3, image=Image.fromarray(np.full((40, 48), 4000, dtype=np.uint16))),
+        r"row 3, column 'image': the picture has 'I;16' pixels, more than 8 bits deep",
+    ),
+    "no map at all": (
+        make_dataset(6, annotated=0),
+        r"train dataset, column 'saliency': no row has a map that marks anything.*guidance='none'",
+    ),
+    "an empty dataset": (make_dataset(0), r"train dataset: the dataset is empty"),
     "no saliency column": (
         make_dataset(4).remove_columns("saliency"),
-        r"train split: there is no column 'saliency'; the columns are 'image', 'label'.*saliency_column=",
+        r"train dataset: there is no column 'saliency'; the columns are 'image', 'label'.*saliency_column=",
     ),
     "no picture column": (
         make_dataset(4).rename_column("image", "photo"),
@@ -104,7 +113,7 @@ def test_unchecked_rows_are_named_when_training_meets_them(tmp_path, processor):
     trainer = make_trainer(
         tmp_path, train_dataset=CASES["another aspect"][0], processing_class=processor, check_rows=0
     )
-    with pytest.raises(DataError, match="train split, row 3, column 'saliency'"):
+    with pytest.raises(DataError, match="train dataset, row 3, column 'saliency'"):
         trainer.train()
     stream = make_trainer(
         tmp_path,
@@ -114,6 +123,55 @@ def test_unchecked_rows_are_named_when_training_meets_them(tmp_path, processor):
     )
     with pytest.raises(DataError, match="row 3 of the stream, column 'saliency'"):
         stream.train()
+
+
+@pytest.mark.parametrize(("label", "message"), [(7, "label 7 is outside"), (-1, "label -1 is"), (None, "no label")])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_unchecked_labels_are_named_when_training_meets_them(tmp_path, processor, label, message, streamed):
+    dataset = damaged(2, label=label)
+    trainer = make_trainer(
+        tmp_path,
+        train_dataset=dataset.to_iterable_dataset() if streamed else dataset,
+        processing_class=processor,
+        check_rows=0,
+        max_steps=2,
+    )
+    with pytest.raises(
+        DataError, match=f"train dataset, row 2.*column 'label': {'there is ' if label is None else ''}{message}"
+    ):
+        trainer.train()
+
+
+def test_the_role_of_a_dataset_is_named(tmp_path, processor):
+    # Both parts of a split dataset carry the name of the split that they come from.
+    parts = damaged(5, label=7).train_test_split(test_size=2, shuffle=False)
+    with pytest.raises(DataError, match="evaluation dataset, row 1, column 'label'"):
+        make_trainer(tmp_path, train_dataset=parts["train"], eval_dataset=parts["test"], processing_class=processor)
+
+
+def test_a_head_for_other_classes_is_refused(tmp_path, dataset, processor):
+    model = make_model("vit", num_labels=10)
+    names = [f"imagenet{index}" for index in range(10)]
+    model.config.id2label, model.config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
+    with pytest.raises(DataError, match=r"its classes are healthy, rust, miner, the model's imagenet0.*num_labels=3"):
+        make_trainer(tmp_path, model=model, train_dataset=dataset, processing_class=processor)
+
+
+def test_a_transform_of_the_users_own(tmp_path, dataset, processor):
+    def transform(rows):
+        inputs = processor(images=[image.convert("RGB") for image in rows["image"]], return_tensors="pt")
+        maps = [None, *[torch.ones(1, 32, 32)] * (len(rows["image"]) - 1)]
+        return {"pixel_values": list(inputs["pixel_values"]), "saliency": maps, "label": rows["label"]}
+
+    trainer = make_trainer(tmp_path, train_dataset=dataset.with_transform(transform))
+    trainer.train()
+    assert 0 <= trainer.annotated_share() < 1
+    with pytest.raises(DataError, match=r"its transform gives \['image'\], but no 'pixel_values'"):
+        make_trainer(tmp_path, train_dataset=dataset.with_transform(lambda rows: {"image": rows["image"]}))
+
+
+def test_a_format_is_no_transform(tmp_path, dataset, processor):
+    make_trainer(tmp_path, train_dataset=dataset.with_format("torch"), processing_class=processor).train()
 
 
 def test_plain_fine_tuning_needs_no_maps(tmp_path, processor):

@@ -108,6 +108,8 @@ DAMAGES = {
         (folder / "maps/2.png").unlink(),
         Image.fromarray(np.full((20, 30), np.nan, dtype=np.float32)).save(folder / "maps/2.tif"),
     ),
+    "is listed in line 3 already": lambda folder, table: table[3].update(file="1.jpg"),
+    "'hold-out' can't be the name of a split": lambda folder, table: table[3].update(part="hold-out"),
     "several maps fit: 2.png, 2.tif": lambda folder, table: Image.new("L", (30, 20)).save(folder / "maps/2.tif"),
 }
 
@@ -118,15 +120,14 @@ def test_a_bad_row_is_named_and_never_costs_the_good_ones(source, reason):
     DAMAGES[reason](folder, table)
     write(folder / "labels.csv", table)
     with pytest.raises(DataError, match=r"1 of 6 rows can't be used; nothing was written") as error:
-        build(folder)
+        build(folder, split_column="part")
     assert reason in str(error.value)
-    assert not (folder / "out").exists()
-    assert not (folder / "out.partial").exists()
-    report = build(folder, on_error="skip")
+    assert sorted(path.name for path in folder.iterdir()) == ["images", "labels.csv", "maps"]
+    report = build(folder, split_column="part", on_error="skip")
     assert report.kept == 5
     (refused,) = report.refused
     assert reason in refused["reason"]
-    assert len(datasets.load_dataset(str(folder / "out"), split="train")) == 5
+    assert sum(len(split) for split in datasets.load_dataset(str(folder / "out")).values()) == 5
 
 
 def test_paths_that_lead_out_of_the_folder_are_not_followed(source):
@@ -138,6 +139,27 @@ def test_paths_that_lead_out_of_the_folder_are_not_followed(source):
     write(folder / "labels.csv", table)
     report = build(folder, on_error="skip")
     assert [row["file"] for row in report.refused] == [row["file"] for row in table[:3]]
+
+
+def test_a_name_with_dots_is_not_taken_for_an_extension(source):
+    folder, table = source
+    for index, name in ((0, "lesion"), (1, "lesion.v2")):
+        (folder / "images" / f"{index}.jpg").rename(folder / "images" / f"{name}.jpg")
+        table[index]["file"] = name
+    write(folder / "labels.csv", table)
+    build(folder)
+    rows = datasets.load_dataset(str(folder / "out"), split="train")
+    for index, name in ((0, "lesion"), (1, "lesion.v2")):
+        with Image.open(folder / "images" / f"{name}.jpg") as original:
+            assert np.array_equal(np.asarray(rows[index]["image"]), np.asarray(original))
+
+
+def test_maps_that_are_named_otherwise_are_noticed(source):
+    folder, _ = source
+    for path in list((folder / "maps").rglob("*.png")):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    with pytest.raises(DataError, match=r"none of the 6 pictures has a map.*'0.jpg' under"):
+        build(folder)
 
 
 def test_classes_choose_rows_and_order(source):

@@ -64,6 +64,13 @@ def test_colours_are_refused():
         saliency_array(Image.new("RGB", (2, 2), (200, 10, 10)))
 
 
+def test_ink_in_the_alpha_channel_is_refused():
+    drawn = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
+    drawn.putpixel((1, 1), (255, 255, 255, 255))
+    with pytest.raises(DataError, match="partly transparent"):
+        saliency_array(drawn)
+
+
 def test_aspect():
     assert same_aspect((256, 128), (512, 256))
     assert same_aspect((14, 7), (1000, 503))  # 7 * 1000 / 14 = 500, three pixels off: less than one map pixel

@@ -44,6 +44,25 @@ def test_every_epoch_and_seed_augments_anew(tmp_path, processor):
     assert not any(torch.equal(a, b) for i, a in enumerate(different) for b in different[:i])
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_training_sees_other_augmentations_in_every_epoch(tmp_path, processor, streamed):
+    dataset = make_dataset(4)
+    trainer = make_trainer(
+        tmp_path,
+        train_dataset=dataset.to_iterable_dataset() if streamed else dataset,
+        processing_class=processor,
+        max_steps=3,  # an epoch has one step
+        random_crop_scale=0.3,
+    )
+    sums = []
+    plain = trainer.compute_loss
+    trainer.compute_loss = lambda model, inputs, **kwargs: (
+        sums.append(inputs["pixel_values"].double().sum().item()) or plain(model, inputs, **kwargs)
+    )
+    trainer.train()
+    assert len(set(sums)) == 3
+
+
 def test_evaluation_is_never_augmented(tmp_path, processor):
     trainer = make_trainer(
         tmp_path,

@@ -146,11 +146,9 @@ def test_controls_replace_the_maps():
 
 
 def test_too_few_rows():
-    assert SageObjective().needs_more_rows(batch_size=1, annotated=1)
-    assert not SageObjective().needs_more_rows(batch_size=2, annotated=1)
-    assert not SageObjective(degradation="blur").needs_more_rows(batch_size=1, annotated=1)
-    assert SageObjective(degradation="blur").needs_more_rows(batch_size=4, annotated=0)
-    assert SageObjective(saliency_control="shuffled").needs_more_rows(batch_size=4, annotated=1)
+    assert SageObjective().fewest_rows == (2, 1)
+    assert SageObjective(degradation="blur").fewest_rows == (1, 1)
+    assert SageObjective(degradation="blur", saliency_control="shuffled").fewest_rows == (1, 2)
 
 
 @pytest.mark.parametrize(
