@@ -12,10 +12,6 @@ from torch import nn
 from transformers import (
     PreTrainedModel,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy, TrainOutput
@@ -148,13 +144,3 @@ def _forget_folder(state_file: Path) -> None:
     if state.get("best_model_checkpoint"):
         state["best_model_checkpoint"] = Path(state["best_model_checkpoint"]).name
         state_file.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
-
-
-class BestCheckpointCallback(TrainerCallback):
-    """Finds the best checkpoint of a resumed run in its output folder: its saved state holds the name alone."""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.best_model_checkpoint and not Path(state.best_model_checkpoint).is_dir():
-            state.best_model_checkpoint = str(Path(str(args.output_dir)) / state.best_model_checkpoint)

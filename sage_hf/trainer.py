@@ -17,19 +17,15 @@ from torch.utils.data import DataLoader
 from transformers import (
     BaseImageProcessor,
     PreTrainedModel,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
-from .checkpoints import BestCheckpointCallback, CheckpointTrainer
+from .callbacks import BestCheckpointCallback, EpochCallback
+from .checkpoints import CheckpointTrainer
 from .checks import check_model
 from .data.collator import SaliencyCollator
-from .data.dataset import Augmentation
 from .data.preparation import Preparation
 from .embeddings import EmbeddingCapture
 from .forwarding import encode
@@ -57,26 +53,6 @@ CARD_HYPERPARAMETERS = (
     "color_jitter",
     "seed",
 )
-
-
-class _EpochCallback(TrainerCallback):
-    """Tells the augmentation which epoch it is: `accelerate` tells a dataset only if no sampler asks to be told."""
-
-    def __init__(self, augmentation: Augmentation):
-        self.augmentation = augmentation
-        self.epoch = 0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.epoch = int(state.epoch or 0)
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        # Counted here: the state's own epoch stands still over the passes of a short stream.
-        self.augmentation.set_epoch(self.epoch)
-        self.epoch += 1
 
 
 class SageTrainer(CheckpointTrainer):
@@ -197,7 +173,7 @@ class SageTrainer(CheckpointTrainer):
         )
         # Some models (those with a teacher) take no labels, so Trainer finds no name for them.
         self.label_names = self.label_names or ["labels"]
-        self.add_callback(_EpochCallback(self.preparation.augmentation))
+        self.add_callback(EpochCallback(self.preparation.augmentation))
         self.add_callback(BestCheckpointCallback())
         settings = args.sage_settings(self.objective)
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
