@@ -3,8 +3,8 @@ normalisation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,10 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .embeddings import EmbeddingCapture
 from .objectives import Encoding
-from .objectives.base import at_least_float32
 
 VIEW_FORWARDS = ("auto", "concatenated", "separate")
-VIEW_STATISTICS = ("anchor", "running", "batch")
 
 
 def has_batch_norm(model: nn.Module) -> bool:
@@ -32,7 +30,6 @@ def encode(
     rows: Tensor,
     *,
     view_forward: str = "auto",
-    view_statistics: str = "anchor",
     unwrapped_model: nn.Module | None = None,
 ) -> list[Encoding]:
     """
@@ -40,14 +37,12 @@ def encode(
 
     `"concatenated"` is one pass over `[x, x+, x-]`: the cheapest, and the only pass that DDP, FSDP and activation
     checkpointing see. With batch normalisation it changes what x itself is normalised by, so `"auto"` uses it for
-    models without and `"separate"`, one pass for x and one for the views, for models with. There `view_statistics`
-    says what views are normalised by in training mode; running statistics are updated by x alone in each case:
+    models without, and `"separate"` for models with: one pass for x as in plain training, and one for the views, which
+    are normalised by the statistics of their own batch and leave the running ones alone.
 
-    - `"anchor"`: the batch statistics of x. The views see the very network that x saw, even if just one row has a map.
-    - `"running"`: the running statistics, as in evaluation.
-    - `"batch"`: the views' own batch statistics.
-
-    Which of them the paper used is not known to us; all three are ours.
+    Normalising views by statistics that carry no gradient, be it those of x or the running ones, is not offered: tried
+    on a pretrained EfficientNet, the weights' scale drifted away from the running statistics, and evaluation came out
+    at chance. What the paper does about batch normalisation is not known to us.
 
     Args:
         model (`torch.nn.Module`): the wrapped model, which is called on x.
@@ -57,7 +52,6 @@ def encode(
         views (`tuple[torch.Tensor, ...]`): each (len(rows), channels, height, width).
         rows (`torch.Tensor`): the rows of the batch that the views were made of, (len(rows),).
         view_forward (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"concatenated"` or `"separate"`.
-        view_statistics (`str`, *optional*, defaults to `"anchor"`): `"anchor"`, `"running"` or `"batch"`.
         unwrapped_model (`torch.nn.Module`, *optional*): what the views go through in separate passes; `model` if not
             given. DDP broadcasts buffers at each call, which would hang ranks that call it a different number of
             times.
@@ -71,14 +65,10 @@ def encode(
     if view_forward == "concatenated" or not views:
         encoded = _call(model, capture, _stack(inputs, views, rows, with_anchor=True))
     else:
-        with _anchor_pass(model, view_statistics) as for_views:
-            anchor = _call(model, capture, inputs)
-            with for_views():
-                both = _call(
-                    model if unwrapped_model is None else unwrapped_model,
-                    capture,
-                    _stack(inputs, views, rows, with_anchor=False),
-                )
+        anchor = _call(model, capture, inputs)
+        with _frozen_running_statistics(model):
+            view_model = model if unwrapped_model is None else unwrapped_model
+            both = _call(view_model, capture, _stack(inputs, views, rows, with_anchor=False))
         encoded = Encoding(*(torch.cat(pair) for pair in zip(anchor, both, strict=True)))
     return [Encoding(*parts) for parts in zip(*(tensor.split(sizes) for tensor in encoded), strict=True)]
 
@@ -102,46 +92,9 @@ def _stack(inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor, *, w
 
 
 @contextmanager
-def _anchor_pass(model: nn.Module, view_statistics: str) -> Iterator[Any]:
-    """Around the pass over x; yields the context manager to put around the pass over its views."""
-    layers = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
-    if view_statistics == "running":
-        yield lambda: _evaluating(layers)
-    elif view_statistics == "batch":
-        yield lambda: _without_running_statistics(layers)
-    else:
-        with ExitStack() as hooks:
-            statistics: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-
-            def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-                x = at_least_float32(args[0].detach())
-                variance, mean = torch.var_mean(x, dim=[0, *range(2, x.ndim)], correction=0)
-                statistics[module] = (mean, variance)
-
-            handles = [hooks.enter_context(layer.register_forward_pre_hook(keep)) for layer in layers]
-
-            def for_views() -> Any:
-                for handle in handles:
-                    handle.remove()
-                return _normalising_by(statistics)
-
-            yield for_views
-
-
-@contextmanager
-def _evaluating(layers: Iterable[nn.Module]) -> Iterator[None]:
-    for layer in layers:
-        layer.eval()
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.train()
-
-
-@contextmanager
-def _without_running_statistics(layers: list[Any]) -> Iterator[None]:
+def _frozen_running_statistics(model: nn.Module) -> Iterator[None]:
     """In training mode a layer that tracks no running statistics normalises by its batch and updates nothing."""
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
     tracking = [layer.track_running_stats for layer in layers]
     buffers = [(layer.running_mean, layer.running_var) for layer in layers]
     for layer in layers:
@@ -151,21 +104,3 @@ def _without_running_statistics(layers: list[Any]) -> Iterator[None]:
     finally:
         for layer, tracked, (mean, variance) in zip(layers, tracking, buffers, strict=True):
             layer.track_running_stats, layer.running_mean, layer.running_var = tracked, mean, variance
-
-
-@contextmanager
-def _normalising_by(statistics: dict[Any, tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """
-    Normalise by the given mean and variance of each layer.
-
-    The running buffers are put aside and brought back as the same tensors: autograd and DDP hold on to them.
-    """
-    buffers = {layer: (layer.running_mean, layer.running_var) for layer in statistics}
-    for layer, (mean, variance) in statistics.items():
-        layer.running_mean, layer.running_var = mean, variance
-    try:
-        with _evaluating(statistics):
-            yield
-    finally:
-        for layer, (mean, variance) in buffers.items():
-            layer.running_mean, layer.running_var = mean, variance

@@ -255,7 +255,6 @@ class SageTrainer(CheckpointTrainer):
             self.objective.views(pixel_values, saliency, rows, self._view_generator(pixel_values.device)),
             rows,
             view_forward=self.args.view_forward,
-            view_statistics=self.args.view_statistics,
             unwrapped_model=self.accelerator.unwrap_model(model),
         )
         return anchor.logits, self.objective.terms(anchor.select(rows), *views)

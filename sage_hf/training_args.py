@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from .forwarding import VIEW_FORWARDS, VIEW_STATISTICS
+from .forwarding import VIEW_FORWARDS
 from .objectives import Objective, SageObjective
 from .objectives.base import describe
 
@@ -46,9 +46,6 @@ class SageTrainingArguments(TrainingArguments):
         view_forward (`str`, *optional*, defaults to `"auto"`):
             `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
             `"auto"`: separate if the model has batch normalisation.
-        view_statistics (`str`, *optional*, defaults to `"anchor"`):
-            What batch normalisation uses for views in a separate pass: the statistics of the `"anchor"` batch, the
-            `"running"` ones, or those of the view `"batch"`. Running statistics are updated by pictures alone.
         embedding_layer (`str`, *optional*):
             Name of the layer that makes the logits; found by itself if the model has just one candidate.
         image_column (`str`, *optional*, defaults to `"image"`): name of the picture column of raw datasets.
@@ -91,10 +88,6 @@ class SageTrainingArguments(TrainingArguments):
     )
     saliency_control: str = field(default="none", metadata={"help": "inverted or shuffled maps, as a control."})
     view_forward: str = field(default="auto", metadata={"help": "auto, concatenated or separate."})
-    view_statistics: str = field(
-        default="anchor",
-        metadata={"help": "Batch-norm statistics of views in a separate pass: anchor, running, batch."},
-    )
     embedding_layer: str | None = field(default=None, metadata={"help": "Name of the layer that makes the logits."})
     image_column: str = field(default="image", metadata={"help": "Name of the picture column."})
     saliency_column: str = field(default="saliency", metadata={"help": "Name of the saliency column."})
@@ -115,11 +108,7 @@ class SageTrainingArguments(TrainingArguments):
         if not torch.accelerator.is_available():
             # There is nothing to pin memory for, and the data loader would warn in every epoch.
             self.dataloader_pin_memory = False
-        for name, choices in (
-            ("guidance", ("none", *GUIDANCE)),
-            ("view_forward", VIEW_FORWARDS),
-            ("view_statistics", VIEW_STATISTICS),
-        ):
+        for name, choices in (("guidance", ("none", *GUIDANCE)), ("view_forward", VIEW_FORWARDS)):
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"Unknown {name} {value!r}. Choose one of {', '.join(choices)}.")
         if not isinstance(self.degradation, str):
@@ -157,7 +146,7 @@ class SageTrainingArguments(TrainingArguments):
         if objective is None:
             return {"guidance": "none"}
         names: dict[type, str] = {kind: name for name, kind in GUIDANCE.items()}
-        common = ("guidance_interval", "view_forward", "view_statistics", "embedding_layer")
+        common = ("guidance_interval", "view_forward", "embedding_layer")
         return (
             {"guidance": names.get(type(objective), type(objective).__name__)}
             | describe(objective)

@@ -3,10 +3,8 @@ import torch
 from torch import nn
 
 from sage_hf import EmbeddingCapture
-from sage_hf.forwarding import VIEW_FORWARDS, VIEW_STATISTICS, encode, has_batch_norm
+from sage_hf.forwarding import VIEW_FORWARDS, encode, has_batch_norm
 from tests.conftest import make_model
-
-MODES = [("auto", "anchor"), ("concatenated", "anchor")] + [("separate", name) for name in VIEW_STATISTICS]
 
 
 def pictures():
@@ -16,33 +14,28 @@ def pictures():
     return x, (positive[rows], negative[rows]), rows
 
 
-def encoded(model, view_forward, view_statistics, views=None):
-    x, made, rows = pictures()
+def encoded(model, view_forward):
+    x, views, rows = pictures()
     capture = EmbeddingCapture(model)
     try:
         return encode(
             model,
             capture,
             {"pixel_values": x},
-            made if views is None else views,
+            views,
             rows,
             view_forward=view_forward,
-            view_statistics=view_statistics,
         )
     finally:
         capture.remove()
 
 
-def running_statistics(model):
-    return {name: buffer.clone() for name, buffer in model.named_buffers()}
-
-
-@pytest.mark.parametrize(("view_forward", "view_statistics"), MODES)
+@pytest.mark.parametrize("view_forward", VIEW_FORWARDS)
 @pytest.mark.parametrize("kind", ["vit", "convnext"])
-def test_anchor_and_views_are_those_of_plain_passes_without_batch_norm(kind, view_forward, view_statistics):
+def test_anchor_and_views_are_those_of_plain_passes_without_batch_norm(kind, view_forward):
     model = make_model(kind).train()
     x, views, _ = pictures()
-    anchor, *others = encoded(model, view_forward, view_statistics)
+    anchor, *others = encoded(model, view_forward)
     torch.testing.assert_close(anchor.logits, model(x).logits, rtol=1e-5, atol=1e-6)
     for other, view in zip(others, views, strict=True):
         torch.testing.assert_close(other.logits, model(view).logits, rtol=1e-5, atol=1e-6)
@@ -50,62 +43,47 @@ def test_anchor_and_views_are_those_of_plain_passes_without_batch_norm(kind, vie
         assert torch.equal(anchor.logits, model(x).logits)
 
 
-@pytest.mark.parametrize("view_statistics", VIEW_STATISTICS)
-def test_batch_norm_sees_the_anchor_alone(view_statistics):
+def test_batch_norm_sees_the_anchor_alone():
     model, plain = make_model("resnet").train(), make_model("resnet").train()
     x, _, _ = pictures()
     for _ in range(2):
-        anchor, *_ = encoded(model, "auto", view_statistics)
+        anchor, *_ = encoded(model, "auto")
         assert torch.equal(anchor.logits, plain(x).logits)
-    for name, buffer in running_statistics(plain).items():
+    for name, buffer in plain.named_buffers():
         assert torch.equal(model.get_buffer(name), buffer), name
-    assert all(layer.training and layer.track_running_stats for layer in model.modules() if has_own_statistics(layer))
-
-
-def has_own_statistics(layer):
-    return isinstance(layer, nn.BatchNorm2d)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert all(layer.training and layer.track_running_stats for layer in layers)
 
 
 def test_buffers_stay_the_same_tensors():
     # DDP and the optimizer's graph hold on to the tensors, not to their names.
     model = make_model("resnet").train()
     before = {name: id(buffer) for name, buffer in model.named_buffers()}
-    for statistics in VIEW_STATISTICS:
-        encoded(model, "separate", statistics)
-        assert {name: id(buffer) for name, buffer in model.named_buffers()} == before
+    encoded(model, "separate")
+    assert {name: id(buffer) for name, buffer in model.named_buffers()} == before
 
 
-def test_anchor_statistics_give_equal_pictures_equal_embeddings():
-    model = make_model("resnet").train()
-    x, _, rows = pictures()
-    anchor, copy = encoded(model, "separate", "anchor", views=(x[rows],))
-    torch.testing.assert_close(copy.embedding, anchor.select(rows).embedding, rtol=1e-5, atol=1e-6)
-    # The views' own statistics tell four of the six pictures from all six.
-    anchor, copy = encoded(model, "separate", "batch", views=(x[rows],))
-    assert (copy.embedding - anchor.select(rows).embedding).abs().max() > 1e-3
+def test_views_are_normalised_by_their_own_statistics():
+    model, plain = make_model("resnet").train(), make_model("resnet").train()
+    _, views, _ = pictures()
+    _, positive, negative = encoded(model, "separate")
+    expected = plain(torch.cat(views)).logits
+    torch.testing.assert_close(torch.cat([positive.logits, negative.logits]), expected)
 
 
-def test_running_statistics_for_views_are_those_of_evaluation():
+def test_in_evaluation_mode_views_are_normalised_by_the_running_statistics():
     model = make_model("resnet").train()
     x, views, _ = pictures()
     model(x)  # so that they are not the initial ones
-    _, positive, _ = encoded(model, "separate", "running")
-    torch.testing.assert_close(positive.logits, model.eval()(views[0]).logits)
-
-
-def test_batch_statistics_for_views_are_those_of_a_pass_of_their_own():
-    model, plain = make_model("resnet").train(), make_model("resnet").train()
-    _, views, _ = pictures()
-    _, positive, negative = encoded(model, "separate", "batch")
-    expected = plain(torch.cat(views)).logits
-    torch.testing.assert_close(torch.cat([positive.logits, negative.logits]), expected)
+    _, positive, _ = encoded(model.eval(), "separate")
+    torch.testing.assert_close(positive.logits, model(views[0]).logits)
 
 
 def test_concatenating_changes_the_anchor_with_batch_norm():
     # The reason why "auto" does not concatenate there.
     model = make_model("resnet").train()
     x, _, _ = pictures()
-    anchor, *_ = encoded(model, "concatenated", "anchor")
+    anchor, *_ = encoded(model, "concatenated")
     assert (anchor.logits - model(x).logits).abs().max() > 1e-3
 
 
@@ -113,7 +91,7 @@ def test_concatenating_changes_the_anchor_with_batch_norm():
 def test_gradients_reach_the_parameters_through_all_three(model, view_forward):
     for which in range(3):
         model.zero_grad()
-        encoded(model.train(), view_forward, "anchor")[which].embedding.square().sum().backward()
+        encoded(model.train(), view_forward)[which].embedding.square().sum().backward()
         body = [p.grad for name, p in model.named_parameters() if "classifier" not in name and p.grad is not None]
         assert sum(grad.abs().sum() for grad in body) > 0
 
