@@ -67,7 +67,6 @@ def check_model(model: nn.Module, args: SageTrainingArguments, objective: Object
     separate = args.view_forward == "separate" or (args.view_forward == "auto" and normalises_batches)
     if args.activation_checkpointing and normalises_batches and separate:
         raise ValueError(
-            f"{type(model).__name__} has batch normalisation: recomputing activations in the backward pass would "
-            "normalise the views by other statistics than the forward pass did. Turn activation_checkpointing off, or "
-            "use view_forward='concatenated'."
+            f"{type(model).__name__} has batch normalisation: recomputing activations in the backward pass would let "
+            "the views into the running statistics. Turn activation_checkpointing off, or use view_forward='concatenated'."
         )

@@ -27,4 +27,5 @@ for seed in $(seq 0 $((seeds - 1))); do
       --guidance $guidance --seed "$seed" --output_dir "$run"
   done
 done
+python training/compare.py $out/*/results.json --json > $out/comparison.json
 python training/compare.py $out/*/results.json
