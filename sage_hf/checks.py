@@ -68,5 +68,6 @@ def check_model(model: nn.Module, args: SageTrainingArguments, objective: Object
     if args.activation_checkpointing and normalises_batches and separate:
         raise ValueError(
             f"{type(model).__name__} has batch normalisation: recomputing activations in the backward pass would let "
-            "the views into the running statistics. Turn activation_checkpointing off, or use view_forward='concatenated'."
+            "the views into the running statistics. Turn activation_checkpointing off, or use "
+            "view_forward='concatenated'."
         )
