@@ -156,7 +156,8 @@ def train_digits(
         trainer = SageTrainer(
             model=_model(),
             args=args,
-            train_dataset=splits["train"],
+            # Transformed once: without augmentation a row is the same in every epoch.
+            train_dataset=[*map(AlignedTransform(_processor()), splits["train"])],
             processing_class=_processor(),
             compute_metrics=classification_metrics,
         )
