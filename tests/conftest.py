@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
+from pathlib import Path
+from types import ModuleType
 
 # Before the Hugging Face libraries read them: no test may reach the network, or see what another run has cached.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -116,6 +119,17 @@ def make_dataset(count: int = 8, rows: list[dict] | None = None, split: str = "t
 @pytest.fixture
 def dataset() -> datasets.Dataset:
     return make_dataset()
+
+
+def load_script(name: str) -> ModuleType:
+    """A script of `training/`, which is no package, as a module."""
+    path = Path(__file__).parents[1] / "training" / name
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Rows(torch.utils.data.Dataset):

@@ -1,6 +1,5 @@
 """What the README states is what the committed records hold."""
 
-import importlib.util
 import json
 import re
 import statistics
@@ -8,15 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import load_script
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("method", ["none", "sage"])
@@ -27,14 +21,14 @@ def test_quickstart_table(method):
 
 
 def test_sweep_table():
-    sweep = load(ROOT / "training" / "benchmarks" / "digits_sweep.py")
+    sweep = load_script("benchmarks/digits_sweep.py")
     runs = json.loads((ROOT / "training" / "benchmarks" / "digits_sweep.json").read_text())["runs"]
     assert len(runs) == 3 * len(sweep.SETTINGS)
     assert sweep.table(runs) in README
 
 
 def test_coffee_table():
-    compare = load(ROOT / "training" / "compare.py")
+    compare = load_script("compare.py")
     rows = json.loads((ROOT / "training" / "coffee_leaf.json").read_text())
     shown = [row for row in rows if row["split"] == "test" and row["metric"] != "loss"]
     assert compare.table(shown) in README

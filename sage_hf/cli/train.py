@@ -147,7 +147,8 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     )
     # Checked now as well, so that no bad row of a test split turns up when training is over.
     evaluated = {
-        name: trainer.preparation(split, name, check=True)
+        # The Trainer has prepared and checked the one that it evaluates on as it goes.
+        name: trainer.eval_dataset if name == run_args.eval_split else trainer.preparation(split, name, check=True)
         for name, split in splits.items()
         if name != run_args.train_split and _has_labels(split, args.label_column)
     }

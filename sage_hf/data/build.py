@@ -89,8 +89,9 @@ def build_dataset(
         [`BuildReport`]
 
     Raises:
-        [`DataError`]: nothing to build from, a column that isn't there, rows that can't be used with
-        `on_error="raise"`. `FileExistsError`: `out` holds something.
+        [`DataError`]: nothing to build from, a column that isn't there, no map at all, rows that can't be used with
+            `on_error="raise"`.
+        `FileExistsError`: `out` holds something.
     """
     images, saliency, labels, out = Path(images), Path(saliency), Path(labels), Path(out).absolute()
     for folder in (images, saliency):

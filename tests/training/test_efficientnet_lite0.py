@@ -1,25 +1,17 @@
 """The converted network against the reference implementation on the same weights."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from sage_hf import find_classification_head
-from tests.conftest import make_dataset
+from tests.conftest import load_script, make_dataset
 from tests.test_trainer import make_trainer
-
-SCRIPT = Path(__file__).parents[2] / "training" / "efficientnet_lite0.py"
 
 
 @pytest.fixture(scope="module")
 def lite0():
-    spec = importlib.util.spec_from_file_location("efficientnet_lite0", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("efficientnet_lite0.py")
 
 
 @pytest.fixture(scope="module")
