@@ -7,7 +7,8 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .data import AlignedTransform, DataError, SaliencyCollator
-    from .embeddings import EmbeddingCapture, find_classification_head
+    from .embeddings import EmbeddingCapture, find_classification_heads
+    from .heads import load_image_classifier
     from .objectives import SageObjective
     from .trainer import SageTrainer
     from .training_args import SageTrainingArguments
@@ -22,7 +23,8 @@ _MODULES = {
     "SageTrainer": "trainer",
     "SageTrainingArguments": "training_args",
     "SaliencyCollator": "data",
-    "find_classification_head": "embeddings",
+    "find_classification_heads": "embeddings",
+    "load_image_classifier": "heads",
     "make_views": "views",
 }
 
@@ -35,7 +37,8 @@ __all__ = [
     "SageTrainingArguments",
     "SaliencyCollator",
     "__version__",
-    "find_classification_head",
+    "find_classification_heads",
+    "load_image_classifier",
     "make_views",
 ]
 

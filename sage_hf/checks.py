@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import nn
+from transformers import PreTrainedConfig
 
-from .forwarding import has_batch_norm
+from .models import why_unsupported
 from .objectives import Objective
 from .training_args import SageTrainingArguments
 
@@ -38,36 +39,34 @@ def check_output_dir(output_dir: str | Path | None, resume_from_checkpoint: str 
         )
 
 
-def check_model(model: nn.Module, args: SageTrainingArguments, objective: Objective | None) -> None:
+def check_model(
+    model: nn.Module, config: PreTrainedConfig, args: SageTrainingArguments, objective: Objective | None
+) -> None:
     """
     Refuse a model or a setting that would train wrongly.
+
+    Args:
+        model (`torch.nn.Module`): the unwrapped model.
+        config ([`~transformers.PreTrainedConfig`]): the model's, or one that stands for it; its problem type is set.
+        args ([`SageTrainingArguments`]): the settings.
+        objective ([`Objective`], *optional*): what guides.
 
     Raises:
         `ValueError`: the message says what doesn't go together.
     """
-    config = getattr(model, "config", None)
-    if config is None or not hasattr(config, "num_labels"):
-        raise ValueError(
-            f"{type(model).__name__} has no config with num_labels; pass a transformers classification model."
-        )
-    if config.problem_type not in (None, "single_label_classification") or config.num_labels < 2:
-        raise ValueError(
-            f"Only single-label classification with two or more classes can be trained, this model has problem_type="
-            f"{config.problem_type!r} and {config.num_labels} labels."
-        )
+    if (reason := why_unsupported(model)) is not None:
+        raise ValueError(reason)
     if objective is None:
         return
+    problem_type = getattr(objective, "problem_type", config.problem_type)
+    if problem_type != config.problem_type:
+        raise ValueError(
+            f"The objective is for problem_type={problem_type!r}, the model for {config.problem_type!r}. Give the "
+            f"objective problem_type={config.problem_type!r}, or leave it to the arguments."
+        )
     batch_size = args.per_device_train_batch_size
     if batch_size < max(objective.fewest_rows):
         raise ValueError(
             f"per_device_train_batch_size={batch_size} is too small: shuffling needs another row of the batch. Use 2 "
             "or more, or degradation='blur', 'noise' or 'mean'."
-        )
-    normalises_batches = has_batch_norm(model)
-    separate = args.view_forward == "separate" or (args.view_forward == "auto" and normalises_batches)
-    if args.activation_checkpointing and normalises_batches and separate:
-        raise ValueError(
-            f"{type(model).__name__} has batch normalisation: recomputing activations in the backward pass would let "
-            "the views into the running statistics. Turn activation_checkpointing off, or use "
-            "view_forward='concatenated'."
         )

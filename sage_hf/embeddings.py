@@ -1,80 +1,113 @@
-"""Find the layer that makes the logits and capture what enters it: that is the embedding, for every architecture."""
+"""Find the layers that make the logits and capture what enters them: that is the embedding, for every architecture."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
+
+from .models import backbone_of, output_size, unadapted, why_unsupported
 
 
-def _output_size(module: nn.Module) -> int | None:
-    """Number of outputs of a layer that could make logits, `None` for any other layer."""
-    if isinstance(module, nn.Linear):
-        return module.out_features
-    if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
-        return module.out_channels
-    return None
+def _linear_layers(model: nn.Module) -> dict[str, int]:
+    """The outermost layers that could make logits, by name, with their numbers of outputs."""
+    layers: dict[str, int] = {}
+    for path, module in model.named_modules():
+        inside_another = any(path.startswith(f"{layer}.") for layer in layers)
+        if path and not inside_another and (size := output_size(module)) is not None:
+            layers[path] = size
+    return layers
 
 
-def find_classification_head(model: nn.Module, name: str | None = None) -> str:
+def find_classification_heads(model: nn.Module, names: str | None = None) -> list[str]:
     """
-    Name of the layer that makes the logits of an image-classification model.
+    Names of the layers that make the logits of an image-classification model.
 
-    A head is a linear layer (or 1x1 convolution) with `config.num_labels` outputs. Layers outside the backbone
-    (`model.base_model`) are preferred, because a layer inside it can have that many outputs by chance; the backbone is
-    searched only if nothing outside it qualifies.
+    A head is a linear layer (or 1x1 convolution) with `config.num_labels` outputs outside the backbone
+    (`model.base_model`). Most models have one; those that were distilled have two, whose logits they average. The
+    backbone itself is searched only if nothing outside it qualifies, and must then have just one such layer, because a
+    layer inside it can have that many outputs by chance.
 
     Args:
         model (`torch.nn.Module`):
-            The *unwrapped* model (not inside DDP, FSDP or `torch.compile`).
-        name (`str`, *optional*):
-            A name from `model.named_modules()`, which is then only checked to exist. Needed when there are several
-            candidates, and for a model without a `config`.
+            The *unwrapped* model (not inside DDP, FSDP or `torch.compile`). A `peft.PeftModel` is fine.
+        names (`str`, *optional*):
+            Names from `model.named_modules()`, separated by commas, which are then only checked to exist. Needed for a
+            model without a `config`, and where the backbone has several candidates.
 
     Returns:
-        `str`: a name from `model.named_modules()`.
+        `list[str]`: names from `model.named_modules()`.
 
     Raises:
-        `ValueError`: no candidate, several candidates, or an unknown `name`. The message lists what was found.
+        `ValueError`: no candidate, several candidates in the backbone, or an unknown name, and the message lists what
+            was found; or a model that doesn't take pictures.
 
     Example:
 
     ```python
     >>> from transformers import ResNetConfig, ResNetForImageClassification
-    >>> from sage_hf import find_classification_head
+    >>> from sage_hf import find_classification_heads
     >>> config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=3)
-    >>> find_classification_head(ResNetForImageClassification(config))
-    'classifier.1'
+    >>> find_classification_heads(ResNetForImageClassification(config))
+    ['classifier.1']
 
     ```
     """
-    modules = dict(model.named_modules())
-    layers = {path: size for path, module in modules.items() if (size := _output_size(module)) is not None}
-    if name is not None:
-        if name in modules and name:
-            return name
-        raise ValueError(
-            f"embedding_layer={name!r} is not a layer of {type(model).__name__}. Its last linear layers are: "
-            f"{_listing(layers)}."
-        )
+    if (reason := why_unsupported(model)) is not None:
+        raise ValueError(reason)
+    kind, layers = type(model).__name__, _linear_layers(model)
+    if names is not None:
+        modules, heads = dict(model.named_modules()), [name.strip() for name in names.split(",")]
+        for name in heads:
+            if not name or name not in modules:
+                raise ValueError(
+                    f"embedding_layer={name!r} is not a layer of {kind}. Its last linear layers are: "
+                    f"{_listing(layers)}."
+                )
+        return heads
     num_labels = getattr(getattr(model, "config", None), "num_labels", None)
     if num_labels is None:
         raise ValueError(
-            f"{type(model).__name__} has no `config.num_labels`, so its classification head can't be found. Name it "
-            f"with embedding_layer=...; its last linear layers are: {_listing(layers)}."
+            f"{kind} has no `config.num_labels`, so its classification head can't be found. Name it with "
+            f"embedding_layer=...; its last linear layers are: {_listing(layers)}."
         )
 
-    backbone = getattr(model, "base_model", None)
-    inside = set() if backbone is None or backbone is model else {id(module) for module in backbone.modules()}
+    inside = {id(module) for module in backbone_of(model).modules()}
     candidates = [path for path, size in layers.items() if size == num_labels]
-    candidates = [path for path in candidates if id(modules[path]) not in inside] or candidates
+    if heads := [path for path in candidates if id(model.get_submodule(path)) not in inside]:
+        return heads
     if len(candidates) == 1:
-        return candidates[0]
+        return candidates
     found = "none" if not candidates else ", ".join(repr(path) for path in candidates)
     raise ValueError(
-        f"{type(model).__name__} should have exactly one linear layer with config.num_labels={num_labels} outputs, "
-        f"found {len(candidates)}: {found}. Name the layer that makes the logits with embedding_layer=...; the last "
-        f"linear layers are: {_listing(layers)}."
+        f"{kind} should have a linear layer with config.num_labels={num_labels} outputs as its head, found "
+        f"{len(candidates)}: {found}. Load a backbone without a head with sage_hf.load_image_classifier, or name the "
+        f"layer that makes the logits with embedding_layer=...; the last linear layers are: {_listing(layers)}."
     )
+
+
+def config_of(model: nn.Module, names: str | None = None) -> PreTrainedConfig:
+    """
+    The model's config or, of a module without, one that says as much as can be known: the outputs of its head.
+
+    Args:
+        model (`torch.nn.Module`): the unwrapped model.
+        names (`str`, *optional*): as for [`find_classification_heads`].
+    """
+    config = getattr(unadapted(model), "config", None)
+    if isinstance(config, PreTrainedConfig):
+        return config
+    head = model.get_submodule(find_classification_heads(model, names)[-1])
+    outputs = output_size(head)
+    if outputs is None:
+        raise ValueError(
+            f"embedding_layer should name a linear layer or a 1x1 convolution, got {type(head).__name__}."
+        )
+    config = PreTrainedConfig(architectures=[type(unadapted(model)).__name__])
+    config.num_labels = outputs
+    return config
 
 
 def _listing(layers: dict[str, int], limit: int = 6) -> str:
@@ -86,11 +119,13 @@ class EmbeddingCapture:
     Keeps what enters the classification head in the latest forward pass of a model.
 
     The hook must be registered before `torch.compile`; later ones are ignored there. It needs no per-architecture
-    code: pooled features, class tokens and (batch, channels, 1, 1) maps all come out as (batch, dimension).
+    code: pooled features, class tokens and (batch, channels, 1, 1) maps all come out as (batch, dimension). What
+    enters several heads is put side by side.
 
     Args:
         model (`torch.nn.Module`): the unwrapped model.
-        layer (`str`, *optional*): name of the head, found by [`find_classification_head`] if not given.
+        layers (`str`, *optional*): names of the heads, separated by commas; found by [`find_classification_heads`] if
+            not given.
 
     Example:
 
@@ -110,13 +145,18 @@ class EmbeddingCapture:
     ```
     """
 
-    def __init__(self, model: nn.Module, layer: str | None = None):
-        self.layer = find_classification_head(model, layer)
-        self._embedding: torch.Tensor | None = None
-        self._handle = model.get_submodule(self.layer).register_forward_pre_hook(self._keep)
+    def __init__(self, model: nn.Module, layers: str | None = None):
+        self.layers = find_classification_heads(model, layers)
+        self._embeddings: dict[str, torch.Tensor] = {}
+        self._handles = [
+            model.get_submodule(layer).register_forward_pre_hook(self._keep_for(layer)) for layer in self.layers
+        ]
 
-    def _keep(self, module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        self._embedding = args[0].flatten(1)
+    def _keep_for(self, layer: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def keep(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            self._embeddings[layer] = args[0].flatten(1)
+
+        return keep
 
     def take(self) -> torch.Tensor:
         """
@@ -125,20 +165,23 @@ class EmbeddingCapture:
         Forgetting keeps no autograd graph alive between steps, and the model can be deep-copied.
 
         Raises:
-            `RuntimeError`: the head has not run since the last call, so it does not make this model's logits.
+            `RuntimeError`: a head has not run since the last call, so it does not make this model's logits.
         """
-        if self._embedding is None:
+        missing = [layer for layer in self.layers if layer not in self._embeddings]
+        if missing:
             raise RuntimeError(
-                f"The layer {self.layer!r} did not run in this forward pass; name another embedding_layer."
+                f"The layer {missing[0]!r} did not run in this forward pass; name another embedding_layer."
             )
-        embedding, self._embedding = self._embedding, None
-        return embedding
+        parts = [self._embeddings[layer] for layer in self.layers]
+        self.clear()
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def clear(self) -> None:
         """Forget the latest embedding."""
-        self._embedding = None
+        self._embeddings = {}
 
     def remove(self) -> None:
         """Detach from the model."""
-        self._handle.remove()
-        self._embedding = None
+        for handle in self._handles:
+            handle.remove()
+        self.clear()

@@ -3,6 +3,7 @@ normalisation."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from transformers import PreTrainedModel
 
 from .embeddings import EmbeddingCapture
+from .models import logits_of, unadapted
 from .objectives import Encoding
 
 VIEW_FORWARDS = ("auto", "concatenated", "separate")
@@ -22,60 +25,126 @@ def has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
-def encode(
-    model: nn.Module,
-    capture: EmbeddingCapture,
-    inputs: dict[str, Any],
-    views: tuple[Tensor, ...],
-    rows: Tensor,
-    *,
-    view_forward: str = "auto",
-    unwrapped_model: nn.Module | None = None,
-) -> list[Encoding]:
+class Encoder:
     """
-    Encodings of a batch and of views of some of its rows.
+    Calls a model on pictures and on their views.
 
-    `"concatenated"` is one pass over `[x, x+, x-]`: the cheapest, and the only pass that DDP, FSDP and activation
-    checkpointing see. With batch normalisation it changes what x itself is normalised by, so `"auto"` uses it for
-    models without, and `"separate"` for models with: one pass for x as in plain training, and one for the views, which
-    are normalised by the statistics of their own batch and leave the running ones alone.
+    - `"concatenated"` is one pass over `[x, x+, x-]`: the cheapest, and the only pass that DDP, FSDP and activation
+      checkpointing see.
+    - `"separate"` is one pass for x as in plain training, and one for the views. With batch normalisation,
+      concatenation would change what x itself is normalised by; here views are normalised by the statistics of their
+      own batch and leave the running ones alone.
+    - `"auto"` is separate for models with batch normalisation, and concatenated for all others.
 
     Normalising views by statistics that carry no gradient, be it those of x or the running ones, is not offered: tried
     on a pretrained EfficientNet, the weights' scale drifted away from the running statistics, and evaluation came out
     at chance. What the paper does about batch normalisation is not known to us.
 
     Args:
-        model (`torch.nn.Module`): the wrapped model, which is called on x.
-        capture ([`EmbeddingCapture`]): registered on the unwrapped model.
-        inputs (`dict`): the model's inputs, `pixel_values` (batch, channels, height, width) among them. Other tensors
-            with `batch` rows are indexed like it, the rest is passed on as it is.
-        views (`tuple[torch.Tensor, ...]`): each (len(rows), channels, height, width).
-        rows (`torch.Tensor`): the rows of the batch that the views were made of, (len(rows),).
-        view_forward (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"concatenated"` or `"separate"`.
-        unwrapped_model (`torch.nn.Module`, *optional*): what the views go through in separate passes; `model` if not
-            given. DDP broadcasts buffers at each call, which would hang ranks that call it a different number of
-            times.
+        model (`torch.nn.Module`): the unwrapped model, of transformers, adapted by peft, or any module that takes
+            pictures as its first argument.
+        capture ([`EmbeddingCapture`], *optional*): registered on it; needed for views.
+        view_forward (`str`, *optional*, defaults to `"auto"`): see above.
+        interpolate_pos_encoding (`bool`, *optional*, defaults to `False`): ask the model to fit its position encodings
+            to the size of the pictures.
+        recomputes (`bool`, *optional*, defaults to `False`): whether activations are recomputed in the backward pass.
 
-    Returns:
-        `list[Encoding]`: that of x (batch rows), then that of each view (len(rows) rows).
+    Raises:
+        `ValueError`: the model can't interpolate its position encodings.
     """
-    if view_forward == "auto":
-        view_forward = "separate" if has_batch_norm(model) else "concatenated"
-    sizes = [len(inputs["pixel_values"]), *(len(view) for view in views)]
-    if view_forward == "concatenated" or not views:
-        encoded = _call(model, capture, _stack(inputs, views, rows, with_anchor=True))
-    else:
-        anchor = _call(model, capture, inputs)
-        with _frozen_running_statistics(model):
-            view_model = model if unwrapped_model is None else unwrapped_model
-            both = _call(view_model, capture, _stack(inputs, views, rows, with_anchor=False))
-        encoded = Encoding(*(torch.cat(pair) for pair in zip(anchor, both, strict=True)))
-    return [Encoding(*parts) for parts in zip(*(tensor.split(sizes) for tensor in encoded), strict=True)]
 
+    def __init__(
+        self,
+        model: nn.Module,
+        capture: EmbeddingCapture | None = None,
+        *,
+        view_forward: str = "auto",
+        interpolate_pos_encoding: bool = False,
+        recomputes: bool = False,
+    ):
+        self.model, self.capture, self.recomputes = model, capture, recomputes
+        self._positional = not isinstance(unadapted(model), PreTrainedModel)
+        self._extra: dict[str, Any] = {}
+        if interpolate_pos_encoding:
+            if "interpolate_pos_encoding" not in inspect.signature(unadapted(model).forward).parameters:
+                raise ValueError(
+                    f"{type(unadapted(model)).__name__} takes no interpolate_pos_encoding: leave it out. Models "
+                    "without fixed position encodings take pictures of any size as they are."
+                )
+            self._extra["interpolate_pos_encoding"] = True
+        if view_forward == "auto":
+            view_forward = "separate" if has_batch_norm(model) else "concatenated"
+        self.view_forward = view_forward
+        self._running_statistics: list[tuple[Tensor, Tensor]] = []
 
-def _call(model: nn.Module, capture: EmbeddingCapture, inputs: dict[str, Any]) -> Encoding:
-    logits = model(**inputs).logits
-    return Encoding(logits, capture.take())
+    def logits(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """
+        Logits of a batch, (batch, labels).
+
+        Args:
+            model (`torch.nn.Module`): the wrapped model.
+            inputs (`dict`): as for [`Encoder.encode`].
+        """
+        logits = self._call(model, inputs)
+        if self.capture is not None:
+            self.capture.clear()  # or it would keep the autograd graph alive, and the model could not be copied
+        self._remember_running_statistics()
+        return logits
+
+    def encode(
+        self, model: nn.Module, inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor
+    ) -> list[Encoding]:
+        """
+        Encodings of a batch and of views of some of its rows.
+
+        Args:
+            model (`torch.nn.Module`): the wrapped model. Views in separate passes go through the unwrapped one: DDP
+                broadcasts buffers at each call, which would hang ranks that call it a different number of times.
+            inputs (`dict`): the model's inputs, `pixel_values` (batch, channels, height, width) among them. Other
+                tensors with `batch` rows are indexed like it, the rest is passed on as it is.
+            views (`tuple[torch.Tensor, ...]`): each (len(rows), channels, height, width).
+            rows (`torch.Tensor`): the rows of the batch that the views were made of, (len(rows),).
+
+        Returns:
+            `list[Encoding]`: that of x (batch rows), then that of each view (len(rows) rows).
+        """
+        sizes = [len(inputs["pixel_values"]), *(len(view) for view in views)]
+        if self.view_forward == "concatenated" or not views:
+            encoded = self._encode(model, _stack(inputs, views, rows, with_anchor=True))
+            self._remember_running_statistics()
+        else:
+            anchor = self._encode(model, inputs)
+            self._remember_running_statistics()
+            with _spare_running_statistics(self.model):
+                both = self._encode(self.model, _stack(inputs, views, rows, with_anchor=False))
+            encoded = Encoding(*(torch.cat(pair) for pair in zip(anchor, both, strict=True)))
+        return [Encoding(*parts) for parts in zip(*(tensor.split(sizes) for tensor in encoded), strict=True)]
+
+    def restore_running_statistics(self) -> None:
+        """
+        Undo what recomputing activations did to running statistics; to be called after the backward pass.
+
+        A recomputed layer of batch normalisation counts its batch a second time, and would count the views as well.
+        """
+        with torch.no_grad():
+            for buffer, value in self._running_statistics:
+                buffer.copy_(value)
+        self._running_statistics = []
+
+    def _encode(self, model: nn.Module, inputs: dict[str, Any]) -> Encoding:
+        assert self.capture is not None
+        return Encoding(self._call(model, inputs), self.capture.take())
+
+    def _call(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        inputs = inputs | self._extra
+        # A module of the user's own may call its pictures what it likes.
+        pictures = [inputs.pop("pixel_values")] if self._positional else []
+        return logits_of(model(*pictures, **inputs))
+
+    def _remember_running_statistics(self) -> None:
+        if self.recomputes and torch.is_grad_enabled():
+            buffers = [buffer for layer in _normalising_layers(self.model) for buffer in layer.buffers()]
+            self._running_statistics = [(buffer, buffer.clone()) for buffer in buffers]
 
 
 def _stack(inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor, *, with_anchor: bool) -> dict[str, Any]:
@@ -91,16 +160,23 @@ def _stack(inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor, *, w
     return stacked
 
 
+def _normalising_layers(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+
+
 @contextmanager
-def _frozen_running_statistics(model: nn.Module) -> Iterator[None]:
-    """In training mode a layer that tracks no running statistics normalises by its batch and updates nothing."""
-    layers: list[Any] = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
-    tracking = [layer.track_running_stats for layer in layers]
-    buffers = [(layer.running_mean, layer.running_var) for layer in layers]
-    for layer in layers:
-        layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
+def _spare_running_statistics(model: nn.Module) -> Iterator[None]:
+    """Layers in training mode normalise by their batch and update copies of their running statistics."""
+    kept = [
+        (layer, name, buffer)
+        for layer in _normalising_layers(model)
+        for name, buffer in layer.named_buffers(recurse=False)
+    ]
+    for layer, name, buffer in kept:
+        setattr(layer, name, buffer.clone())
     try:
         yield
     finally:
-        for layer, tracked, (mean, variance) in zip(layers, tracking, buffers, strict=True):
-            layer.track_running_stats, layer.running_mean, layer.running_var = tracked, mean, variance
+        # The very tensors: DDP holds on to them.
+        for layer, name, buffer in kept:
+            setattr(layer, name, buffer)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
 import numpy as np
 import torch
-import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import (
-    BaseImageProcessor,
-    PreTrainedModel,
-)
+from transformers import BaseImageProcessor, set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
@@ -25,54 +20,47 @@ from transformers.utils import logging
 from .callbacks import BestCheckpointCallback, EpochCallback
 from .checkpoints import CheckpointTrainer
 from .checks import check_model
+from .counting import StepCounts, count_rows
 from .data.collator import SaliencyCollator
 from .data.preparation import Preparation
-from .embeddings import EmbeddingCapture
-from .forwarding import encode
-from .hub import write_model_card
+from .embeddings import EmbeddingCapture, config_of
+from .forwarding import Encoder
+from .freezing import FrozenBackbone
+from .hub import write_run_card
 from .objectives import Objective
-from .objectives.base import at_least_float32
+from .tasks import Task
 from .tracking import TermTracker
 from .training_args import SageTrainingArguments
 from .version import __version__
 
 logger = logging.get_logger(__name__)
 
-CARD_HYPERPARAMETERS = (
-    "learning_rate",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "lr_scheduler_type",
-    "optim",
-    "weight_decay",
-    "label_smoothing_factor",
-    "random_crop_scale",
-    "horizontal_flip",
-    "color_jitter",
-    "seed",
-)
-
 
 class SageTrainer(CheckpointTrainer):
     """
     [`~transformers.Trainer`] that guides an image classifier by human saliency maps.
 
-    The loss is the cross-entropy of every row plus, for the rows that have a saliency map, the terms of an objective
-    (SAGE by default). Both are means over the *whole* optimizer step: over accumulation steps and over processes. So
+    The loss is that of the model's problem type for every row (cross-entropy, with one label a picture; see
+    [`~sage_hf.tasks.Task`]) plus, for the rows that have a saliency map, the terms of an objective (SAGE by default).
+    Both are means over the *whole* optimizer step: over accumulation steps and over processes. So
     the same rows give the same gradients however they are split, even where maps are spread unevenly.
 
     Takes the arguments of `Trainer`. Raw datasets (`image`, `saliency`, `label` columns) get the aligned transform of
     `processing_class` and are checked before training; datasets that already have `pixel_values`, or that carry a
-    transform or type of their own, are left as they are. Evaluation reports the cross-entropy alone.
+    transform or type of their own, are left as they are. Evaluation reports the task's loss alone.
+
+    A `compute_loss_func(outputs, labels, num_items_in_batch)` replaces the task's loss, not the terms. As in
+    `Trainer`, it is to divide a sum over rows by `num_items_in_batch`, the rows of the optimizer step, unless that is
+    `None`.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]): an image-classification model with one label a picture.
+        model (`torch.nn.Module`): an image classifier of transformers, also inside a `peft.PeftModel`; or any module
+            that takes a batch of pictures first and returns logits, whose head `args.embedding_layer` names.
         args ([`SageTrainingArguments`]): the settings.
         processing_class ([`~transformers.BaseImageProcessor`], *optional*): the checkpoint's image processor; needed
             for raw datasets, saved with the model.
         objective ([`Objective`], *optional*): an objective of your own, in place of the one that `args` describe.
+        model_init (`Callable`, *optional*): makes the model, in place of `model`; for hyperparameter search.
         **kwargs: as for [`~transformers.Trainer`].
 
     Raises:
@@ -120,7 +108,7 @@ class SageTrainer(CheckpointTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | None = None,
+        model: nn.Module | None = None,
         args: SageTrainingArguments | None = None,
         data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
         train_dataset: Any = None,
@@ -128,56 +116,103 @@ class SageTrainer(CheckpointTrainer):
         processing_class: BaseImageProcessor | None = None,
         *,
         objective: Objective | None = None,
+        model_init: Callable[..., Any] | None = None,
         **kwargs: Any,
     ):
         if args is None:
             args = SageTrainingArguments(output_dir="tmp_trainer")
         if not isinstance(args, SageTrainingArguments):
             raise TypeError(f"args must be SageTrainingArguments, got {type(args).__name__}.")
-        if kwargs.get("compute_loss_func") is not None:
-            raise ValueError("SageTrainer computes its own loss; compute_loss_func would be ignored. Leave it out.")
-        if kwargs.get("model_init") is not None or model is None:
-            raise ValueError(
-                "SageTrainer needs a model, not model_init: its classification head is looked up at once."
-            )
         if args.n_gpu > 1:
             # DataParallel copies the model at each step, and what a copy's hook captures is lost.
             logger.warning("Using one of %d GPUs. Start with `accelerate launch` to use them all.", args.n_gpu)
             args._n_gpu = 1
+        self.args = args
+        self.model_init: Any = model_init
+        self._first_model: nn.Module | None = None
+        if model is None and model_init is not None:
+            set_seed(args.seed)  # as Trainer does before it calls model_init
+            model = self._first_model = super().call_model_init()
+        if model is None:
+            raise ValueError("SageTrainer needs a model, or a model_init that makes one.")
 
-        self.objective: Objective | None = objective or args.objective()
-        check_model(model, args, self.objective)
-        self.preparation = Preparation(model.config, args, processing_class, guided=self.objective is not None)
-        # Before accelerate wraps or compiles the model: hooks that come later are not part of a compiled graph.
-        self._capture = EmbeddingCapture(model, args.embedding_layer) if self.objective is not None else None
-        terms = self.objective.names if self.objective is not None else ()
-        self._terms = TermTracker(("cross_entropy", *terms, "annotated"))
-        self._rows_seen = torch.zeros(3)
-        self._card: dict[str, Any] = {}
-        self._guided_batches = 0  # since the last optimizer step
-
+        self._own_objective = objective
+        self._config = config_of(model, args.embedding_layer)
+        guided = objective is not None or args.guidance != "none"
+        self.preparation = Preparation(self._config, args, processing_class, guided=guided)
+        problem_type = self.preparation.problem_type(train_dataset)
+        self.objective: Objective | None = objective or args.objective(problem_type)
+        check_model(model, self._config, args, self.objective)
         train_dataset = self.preparation(train_dataset, "train", training=True, check=True)
         if isinstance(eval_dataset, dict):
             eval_dataset = {name: self.preparation(split, name, check=True) for name, split in eval_dataset.items()}
         else:
             eval_dataset = self.preparation(eval_dataset, "evaluation", check=True)
+        self.task = Task(
+            problem_type,
+            int(self._config.num_labels or 0),
+            self.preparation.class_weights(train_dataset),
+            args.label_smoothing_factor,
+        )
+        # Before accelerate wraps or compiles the model: hooks that come later are not part of a compiled graph.
+        self._adopt(model)
+        self._rows_seen = torch.zeros(4)
+        self._card: dict[str, Any] = {}
+        self._guided_batches = 0  # since the last optimizer step
 
         super().__init__(
-            model=model,
+            model=model if self._first_model is None else None,
             args=args,
             data_collator=data_collator or SaliencyCollator(),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
+            model_init=self.model_init,
             **kwargs,
         )
         # Some models (those with a teacher) take no labels, so Trainer finds no name for them.
         self.label_names = self.label_names or ["labels"]
         self.add_callback(EpochCallback(self.preparation.augmentation))
         self.add_callback(BestCheckpointCallback())
-        settings = args.sage_settings(self.objective)
+
+    # ---- Model ----
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """As in `Trainer`: a new model for each training, whose head is looked up anew."""
+        model, self._first_model = self._first_model, None
+        if model is None:
+            model = super().call_model_init(trial)
+            self._adopt(model)
+        return model
+
+    def _adopt(self, model: nn.Module) -> None:
+        """Register what reads a model's embedding, freeze what is not trained, and describe the run in its config."""
+        args, config = self.args, config_of(model, self.args.embedding_layer)
+        for name in ("id2label", "label2id", "problem_type"):
+            setattr(config, name, getattr(self._config, name))
+        self._config = config
+        self._frozen = FrozenBackbone(model, args.embedding_layer) if args.freeze_backbone else None
+        self._encoder = Encoder(
+            model,
+            EmbeddingCapture(model, args.embedding_layer) if self.objective is not None else None,
+            view_forward=args.view_forward,
+            interpolate_pos_encoding=args.interpolate_pos_encoding,
+            recomputes=bool(args.activation_checkpointing),
+        )
+        self._describe_run()
+
+    def _describe_run(self) -> None:
+        terms = self.objective.names if self.objective is not None else ()
+        self._terms = TermTracker((self.task.loss_name, *terms, "annotated"))
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
-        model.config.sage = settings | {"versions": versions}
+        self._config.sage = self.args.sage_settings(self.objective) | {"versions": versions}
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        super()._hp_search_setup(trial)
+        if trial is not None:
+            # The trial may have changed what the arguments say of the objective.
+            self.objective = self._own_objective or self.args.objective(self.task.problem_type)
+            self._describe_run()
 
     # ---- Loss ----
 
@@ -189,51 +224,56 @@ class SageTrainer(CheckpointTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """
-        Cross-entropy of a batch, and in training the weighted terms of its annotated rows.
+        The task's loss of a batch, and in training the weighted terms of its annotated rows.
 
         Args:
             model (`torch.nn.Module`): the wrapped model.
             inputs (`dict`): `pixel_values`, `labels`, and in training `saliency` and `saliency_mask`.
             return_outputs (`bool`, *optional*, defaults to `False`): return [`ImageClassifierOutput`] as well.
-            num_items_in_batch (`torch.Tensor`, *optional*): rows, annotated rows and guided rows of the whole
-                optimizer step over all processes, (3,), as [`SageTrainer.get_batch_samples`] counts them; those of
-                this batch if not given.
+            num_items_in_batch (`torch.Tensor`, *optional*): [`StepCounts`] of the whole optimizer step, (4,), as
+                [`SageTrainer.get_batch_samples`] counts them; those of this batch if not given.
         """
         inputs = dict(inputs)
         labels = inputs.pop("labels")
         saliency, mask = inputs.pop("saliency", None), inputs.pop("saliency_mask", None)
+        if model.training and self._frozen is not None:
+            self._frozen.evaluate()
 
         terms: dict[str, Tensor] = {}
         if model.training and self._guides_now() and saliency is not None and mask is not None:
             logits, terms = self._guide(model, inputs, saliency, mask.nonzero().squeeze(1))
         else:
-            logits = self._plain(model, inputs)
+            logits = self._encoder.logits(model, inputs)
 
-        smoothing = self.args.label_smoothing_factor if model.training else 0.0
-        cross_entropy = F.cross_entropy(at_least_float32(logits), labels, label_smoothing=smoothing, reduction="sum")
+        counts = None
         if model.training and isinstance(num_items_in_batch, Tensor):
             # Gradients are averaged over processes, so each one's share of the rows is counted that many times.
-            rows_in_step, _, guided_in_step = num_items_in_batch / self.accelerator.num_processes
+            counts = StepCounts(*num_items_in_batch / self.accelerator.num_processes)
+        outputs = ImageClassifierOutput(logits=logits)
+        if self.compute_loss_func is not None:
+            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=None if counts is None else counts.rows)
+            task_loss = loss.detach() * (1 if counts is None else counts.rows / len(labels))
         else:
-            rows_in_step = guided_in_step = None
-        loss = cross_entropy / (len(labels) if rows_in_step is None else rows_in_step)
+            total = self.task.total_loss(logits, labels, smooth=model.training)
+            loss = total / (self.task.row_weights(labels).sum() if counts is None else counts.weight)
+            task_loss = total.detach() / len(labels)
         if terms:
             assert self.objective is not None
             for name, weight in self.objective.weights.items():
-                count = len(terms[name]) if guided_in_step is None else guided_in_step
-                loss = loss + self.args.guidance_interval * weight * (terms[name].sum() / count)
+                guided = len(terms[name]) if counts is None else counts.guided
+                loss = loss + self.args.guidance_interval * weight * (terms[name].sum() / guided)
         if model.training:
-            self._terms.add(cross_entropy=(cross_entropy / len(labels)).expand(len(labels)), **terms)
+            self._terms.add(**{self.task.loss_name: task_loss.expand(len(labels))}, **terms)
             if mask is not None:
                 self._terms.add(annotated=mask)
-        return (loss, ImageClassifierOutput(loss=loss, logits=logits)) if return_outputs else loss
+        outputs.loss = loss
+        return (loss, outputs) if return_outputs else loss
 
-    def _plain(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        """Logits of the batch alone."""
-        logits = model(**inputs).logits
-        if self._capture is not None:
-            self._capture.clear()  # or it would keep the autograd graph alive, and the model could not be copied
-        return logits
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As in `Trainer`: forward and backward pass of a batch."""
+        loss = super().training_step(*args, **kwargs)
+        self._encoder.restore_running_statistics()
+        return loss
 
     def _guides_now(self) -> bool:
         return self.objective is not None and self.state.global_step % self.args.guidance_interval == 0
@@ -243,21 +283,13 @@ class SageTrainer(CheckpointTrainer):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits of the batch, and the objective's terms for the given rows, (rows,) each."""
         assert self.objective is not None
-        assert self._capture is not None
         pixel_values = inputs["pixel_values"]
         fewest, fewest_annotated = self.objective.fewest_rows
         if len(pixel_values) < fewest or len(rows) < fewest_annotated:
-            return self._plain(model, inputs), {}
-        anchor, *views = encode(
-            model,
-            self._capture,
-            inputs,
-            self.objective.views(pixel_values, saliency, rows, self._view_generator(pixel_values.device)),
-            rows,
-            view_forward=self.args.view_forward,
-            unwrapped_model=self.accelerator.unwrap_model(model),
-        )
-        return anchor.logits, self.objective.terms(anchor.select(rows), *views)
+            return self._encoder.logits(model, inputs), {}
+        views = self.objective.views(pixel_values, saliency, rows, self._view_generator(pixel_values.device))
+        anchor, *encoded = self._encoder.encode(model, inputs, views, rows)
+        return anchor.logits, self.objective.terms(anchor.select(rows), *encoded)
 
     def _view_generator(self, device: torch.device) -> torch.Generator:
         """
@@ -274,23 +306,14 @@ class SageTrainer(CheckpointTrainer):
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
         """
-        The batches of one optimizer step, and how many rows, annotated rows and guided rows they have over all
-        processes, (3,). Annotated rows of a batch that is too small to guide are not guided.
+        The batches of one optimizer step, and their [`StepCounts`] over all processes, (4,).
 
         Every process takes part in the count at every step, whatever its batches hold, so none waits for another.
         """
         self._guided_batches = 0
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        counts = torch.zeros(3, device=device)
-        fewest, fewest_annotated = self.objective.fewest_rows if self.objective is not None else (0, 0)
-        for batch in batches:
-            size = len(batch["labels"])
-            counts[0] += size
-            if "saliency_mask" in batch:
-                annotated = batch["saliency_mask"].sum()
-                counts[1] += annotated
-                counts[2] += annotated * (annotated >= fewest_annotated) * (size >= fewest)
-        counts = self.accelerator.reduce(counts, reduction="sum")
+        fewest = self.objective.fewest_rows if self.objective is not None else (0, 0)
+        counts = self.accelerator.reduce(count_rows(batches, self.task, fewest, device), reduction="sum")
         self._rows_seen = self._rows_seen.to(device) + counts
         return batches, counts
 
@@ -298,7 +321,8 @@ class SageTrainer(CheckpointTrainer):
         """Share of the rows trained on so far that had a map, in [0, 1]; `None` if no maps were read."""
         if self.objective is None or not self._rows_seen[0]:
             return None
-        return (self._rows_seen[1] / self._rows_seen[0]).item()
+        seen = StepCounts(*self._rows_seen.tolist())
+        return float(seen.annotated / seen.rows)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in `Trainer`, and see [`CheckpointTrainer`]; what an earlier call left unlogged is forgotten."""
@@ -352,27 +376,10 @@ class SageTrainer(CheckpointTrainer):
             metrics (`dict[str, dict[str, float]]`, *optional*): measured values by split and metric.
             **kwargs: `model_name`, `dataset` (Hub id), `license`, `tags`, `finetuned_from`, as in `Trainer`.
         """
-        self._card |= {name: value for name, value in kwargs.items() if value is not None}
-        if metrics is not None:
-            self._card["metrics"] = metrics
+        given = kwargs | {"metrics": metrics}
+        self._card |= {name: value for name, value in given.items() if value is not None}
         if not self.is_world_process_zero():
             return
-        config = self.accelerator.unwrap_model(self.model).config
-        source = self._card.get("finetuned_from") or getattr(config, "_name_or_path", "")
-        folder, arguments = Path(str(self.args.output_dir)), self.args.to_dict()
-        name, tags = folder.resolve().name, self._card.get("tags") or []
-        write_model_card(
-            folder,
-            model_name=self._card.get("model_name") or name,
-            classes=[config.id2label[index] for index in range(config.num_labels)],
-            sage=config.sage,
-            hyperparameters={name: arguments[name] for name in CARD_HYPERPARAMETERS},
-            metrics=self._card.get("metrics") or {},
-            annotated=self.annotated_share(),
-            # A local path says nothing to others, and may say too much.
-            base_model=source if source and not Path(source).exists() else None,
-            dataset=self._card.get("dataset"),
-            repo_id=self.args.hub_model_id or name,
-            license=self._card.get("license"),
-            tags=[*self._tag_names, *([tags] if isinstance(tags, str) else tags)],
+        write_run_card(
+            self.args, self._config, annotated=self.annotated_share(), own_tags=self._tag_names, **self._card
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -11,9 +12,17 @@ from transformers import TrainingArguments
 from .forwarding import VIEW_FORWARDS
 from .objectives import Objective, SageObjective
 from .objectives.base import describe
+from .tasks import SINGLE_LABEL
 
 GUIDANCE = {"sage": SageObjective}
 """Objectives by the name that `--guidance` takes; `"none"` is plain fine-tuning."""
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 @dataclass
@@ -47,7 +56,17 @@ class SageTrainingArguments(TrainingArguments):
             `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
             `"auto"`: separate if the model has batch normalisation.
         embedding_layer (`str`, *optional*):
-            Name of the layer that makes the logits; found by itself if the model has just one candidate.
+            Name of the layer that makes the logits, or several names separated by commas; found by itself in models of
+            transformers. Needed for any other module.
+        freeze_backbone (`bool`, *optional*, defaults to `False`):
+            Train the head alone: the backbone's weights and running statistics stay as they are.
+        class_weights (`list[str]`, *optional*):
+            A number above 0 for each label, or `"balanced"`, from the training labels: inversely proportional to how
+            often a class occurs, as scikit-learn has it; with several labels a picture, the number of pictures without
+            a label over that with it. What a weight does is said in [`~sage_hf.tasks.Task`].
+        interpolate_pos_encoding (`bool`, *optional*, defaults to `False`):
+            Let the model fit its position encodings to pictures of another size than it was pretrained on, for
+            fine-tuning at high resolution. The model needs it in inference as well.
         image_column (`str`, *optional*, defaults to `"image"`): name of the picture column of raw datasets.
         saliency_column (`str`, *optional*, defaults to `"saliency"`): name of the saliency column.
         label_column (`str`, *optional*, defaults to `"label"`): name of the label column.
@@ -89,6 +108,13 @@ class SageTrainingArguments(TrainingArguments):
     saliency_control: str = field(default="none", metadata={"help": "inverted or shuffled maps, as a control."})
     view_forward: str = field(default="auto", metadata={"help": "auto, concatenated or separate."})
     embedding_layer: str | None = field(default=None, metadata={"help": "Name of the layer that makes the logits."})
+    freeze_backbone: bool = field(default=False, metadata={"help": "Train the head alone."})
+    class_weights: list[str] | None = field(
+        default=None, metadata={"help": "balanced, or a number above 0 for each label."}
+    )
+    interpolate_pos_encoding: bool = field(
+        default=False, metadata={"help": "Fit position encodings to pictures of another size."}
+    )
     image_column: str = field(default="image", metadata={"help": "Name of the picture column."})
     saliency_column: str = field(default="saliency", metadata={"help": "Name of the saliency column."})
     label_column: str = field(default="label", metadata={"help": "Name of the label column."})
@@ -124,16 +150,35 @@ class SageTrainingArguments(TrainingArguments):
             raise ValueError(f"horizontal_flip is a probability in [0, 1], got {self.horizontal_flip}.")
         if not 0 <= self.color_jitter < 1:
             raise ValueError(f"color_jitter must be at least 0 and below 1, got {self.color_jitter}.")
+        if isinstance(self.class_weights, (str, int, float)):
+            self.class_weights = [str(self.class_weights)]
+        if self.class_weights is not None:
+            self.class_weights = [
+                str(weight) for weight in self.class_weights
+            ]  # one type, for JSON and the command line
+            if self.class_weights != ["balanced"] and not all(map(_is_positive, self.class_weights)):
+                raise ValueError(
+                    f"class_weights must be 'balanced' or numbers above 0, got {' '.join(self.class_weights)}."
+                )
         if self.check_rows < -1:
             raise ValueError(f"check_rows must be -1 (all), 0 (none) or a number of rows, got {self.check_rows}.")
         self.objective()
 
-    def objective(self) -> Objective | None:
-        """The objective that the arguments describe, `None` for plain fine-tuning."""
+    def objective(self, problem_type: str = SINGLE_LABEL) -> Objective | None:
+        """
+        The objective that the arguments describe, `None` for plain fine-tuning.
+
+        Args:
+            problem_type (`str`, *optional*, defaults to `"single_label_classification"`): of the model.
+
+        Raises:
+            `ValueError`: settings that don't fit each other or the problem.
+        """
         if self.guidance == "none":
             return None
-        objective = GUIDANCE[self.guidance]
-        return objective(**{setting.name: getattr(self, setting.name) for setting in fields(objective)})
+        objective: Any = GUIDANCE[self.guidance]
+        settings = {setting.name: getattr(self, setting.name, None) for setting in fields(objective)}
+        return objective(**settings | {"problem_type": problem_type})
 
     def sage_settings(self, objective: Objective | None = None) -> dict[str, Any]:
         """

@@ -21,6 +21,8 @@ from PIL import Image
 from transformers import ConvNextConfig, ResNetConfig, ViTConfig
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+import tests.torchvision_operators  # noqa: F401  # isort: split  # before transformers looks for torchvision
+
 SIZE = 32
 CLASSES = ["healthy", "rust", "miner"]
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sage_hf import EmbeddingCapture
-from sage_hf.forwarding import VIEW_FORWARDS, encode, has_batch_norm
+from sage_hf.forwarding import VIEW_FORWARDS, Encoder, has_batch_norm
 from tests.conftest import make_model
 
 
@@ -18,14 +18,7 @@ def encoded(model, view_forward):
     x, views, rows = pictures()
     capture = EmbeddingCapture(model)
     try:
-        return encode(
-            model,
-            capture,
-            {"pixel_values": x},
-            views,
-            rows,
-            view_forward=view_forward,
-        )
+        return Encoder(model, capture, view_forward=view_forward).encode(model, {"pixel_values": x}, views, rows)
     finally:
         capture.remove()
 
@@ -102,9 +95,9 @@ def test_other_inputs_follow_their_rows():
             super().__init__()
             self.head = nn.Linear(1, 1, bias=False)
 
-        def forward(self, pixel_values, scale, flag):
+        def forward(self, picture, scale, flag):
             assert flag == "as it is"
-            pooled = pixel_values.mean(dim=(1, 2, 3)).unsqueeze(1) * scale.unsqueeze(1)
+            pooled = picture.mean(dim=(1, 2, 3)).unsqueeze(1) * scale.unsqueeze(1)
             return type("Output", (), {"logits": self.head(pooled)})
 
     model, rows = Scaled(), torch.tensor([1, 2])
@@ -112,7 +105,7 @@ def test_other_inputs_follow_their_rows():
     for view_forward in ("concatenated", "separate"):
         inputs = {"pixel_values": x, "scale": scale, "flag": "as it is"}
         capture = EmbeddingCapture(model, "head")
-        anchor, view = encode(model, capture, inputs, (x[rows],), rows, view_forward=view_forward)
+        anchor, view = Encoder(model, capture, view_forward=view_forward).encode(model, inputs, (x[rows],), rows)
         capture.remove()
         assert anchor.embedding.flatten().tolist() == [1.0, 10.0, 100.0]
         assert view.embedding.flatten().tolist() == [10.0, 100.0]

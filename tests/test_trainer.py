@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, TrainingArguments
 
-from sage_hf import DataError, SageObjective, SageTrainer, SageTrainingArguments
+from sage_hf import SageObjective, SageTrainer, SageTrainingArguments
 from sage_hf.evaluation import classification_metrics
 from tests.conftest import CLASSES, make_dataset, make_model, make_rows
 
@@ -110,11 +110,11 @@ def test_rows_that_can_not_be_guided_do_not_dilute_those_that_are(tmp_path, batc
     single = {name: values[:1] for name, values in batch.items()}
     trainer = make_trainer(tmp_path)
     _, counts = trainer.get_batch_samples(iter([batch, single]), 2, torch.device("cpu"))
-    assert counts.tolist() == [5, 3, 2]
+    assert counts.tolist() == [5, 5, 3, 2]
     control = make_trainer(tmp_path, saliency_control="shuffled")
     lonely = batch | {"saliency_mask": torch.tensor([True, False, False, False])}
     _, counts = control.get_batch_samples(iter([batch, lonely]), 2, torch.device("cpu"))
-    assert counts.tolist() == [8, 3, 2]
+    assert counts.tolist() == [8, 8, 3, 2]
 
 
 def test_label_smoothing_is_in_training_alone(tmp_path, batch):
@@ -433,12 +433,13 @@ def test_streams_train(tmp_path, processor):
     assert first["annotated"] == 1.0
 
 
-def test_class_names_in_another_order_are_refused(tmp_path, dataset, processor):
+def test_class_names_in_another_order_are_translated(tmp_path, dataset, processor):
     model = make_model("vit")
     model.config.id2label = dict(enumerate(reversed(CLASSES)))
     model.config.label2id = {name: index for index, name in model.config.id2label.items()}
-    with pytest.raises(DataError, match=r"the classes are ordered.*align_labels_with_mapping"):
-        make_trainer(tmp_path, model=model, train_dataset=dataset, processing_class=processor)
+    trainer = make_trainer(tmp_path, model=model, train_dataset=dataset, processing_class=processor)
+    read = [row["labels"] for row in trainer.train_dataset]
+    assert [model.config.id2label[label] for label in read] == [CLASSES[label] for label in dataset["label"]]
 
 
 def test_class_names_as_strings_are_looked_up(tmp_path, processor):
@@ -492,16 +493,18 @@ def test_bad_settings_are_explained(tmp_path, settings, message):
 
 
 def test_what_does_not_go_together_is_explained(tmp_path, dataset):
-    with pytest.raises(ValueError, match="activation_checkpointing off"):
-        make_trainer(tmp_path, "resnet", activation_checkpointing=True)
     with pytest.raises(TypeError, match="args must be SageTrainingArguments"):
         SageTrainer(make_model("vit"), TrainingArguments(output_dir=str(tmp_path), use_cpu=True))
     args = SageTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    with pytest.raises(ValueError, match="compute_loss_func would be ignored"):
-        SageTrainer(make_model("vit"), args, compute_loss_func=lambda outputs, labels: 0)
+    with pytest.raises(ValueError, match="needs a model, or a model_init"):
+        SageTrainer(args=args)
     with pytest.raises(ValueError, match="pass the checkpoint's image processor as processing_class"):
         SageTrainer(make_model("vit"), args, train_dataset=dataset)
     model = make_model("vit")
     model.config.problem_type = "multi_label_classification"
-    with pytest.raises(ValueError, match="Only single-label classification"):
-        SageTrainer(model, args)
+    with pytest.raises(ValueError, match=r"objective is for .*single_label.*the model for .*multi_label"):
+        SageTrainer(model, args, objective=SageObjective())
+    with pytest.raises(ValueError, match=r"class_weights has 2 numbers, the model 3 labels"):
+        make_trainer(tmp_path, class_weights=[1.0, 2.0])
+    with pytest.raises(ValueError, match=r"class_weights must be 'balanced' or numbers above 0, got 1.0 -1.0 2"):
+        make_trainer(tmp_path, class_weights=[1.0, -1.0, 2])

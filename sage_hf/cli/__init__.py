@@ -11,6 +11,7 @@ COMMANDS = {
     "quickstart": "train on digits with a shortcut, with and without guidance, and compare",
     "train": "fine-tune an image classifier on a dataset with saliency maps",
     "data": "build saliency datasets",
+    "models": "list the architectures that can be trained",
 }
 
 
@@ -40,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         from .quickstart import run
     elif args.command == "train":
         from .train import run
+    elif args.command == "models":
+        from .models import run
     else:
         from .data import run
     try:

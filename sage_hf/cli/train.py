@@ -13,15 +13,18 @@ from typing import Any
 
 import datasets
 import yaml
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, HfArgumentParser, set_seed
+from transformers import AutoConfig, AutoImageProcessor, HfArgumentParser, set_seed
 from transformers.trainer_utils import TrainOutput
 
 from ..checks import check_output_dir
+from ..data.labels import problem_type_of
 from ..data.loading import check_folder, class_names, load_saliency_dataset
 from ..data.saliency import DataError
-from ..evaluation import classification_metrics
+from ..evaluation import METRICS
+from ..heads import load_image_classifier
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
+from .model_options import add_adapters, needs_interpolation, resize_inputs
 
 
 @dataclass
@@ -36,6 +39,19 @@ class RunArguments:
     train_split: str = field(default="train", metadata={"help": "Split to train on."})
     eval_split: str = field(
         default="validation", metadata={"help": "Split to evaluate on during training, if the dataset has it."}
+    )
+    problem_type: str | None = field(
+        default=None,
+        metadata={
+            "help": "single_label_classification, multi_label_classification or regression; read from the labels "
+            "if not given."
+        },
+    )
+    image_size: int | None = field(
+        default=None, metadata={"help": "Side of the pictures in pixels, if not the checkpoint's own."}
+    )
+    lora_rank: int | None = field(
+        default=None, metadata={"help": "Train low-rank adapters of all linear layers (peft), and the head in full."}
     )
     config: str | None = field(default=None, metadata={"help": "YAML file with any of these arguments; flags win."})
     json: bool = field(default=False, metadata={"help": "Print the results as JSON."})
@@ -120,30 +136,38 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         name=run_args.dataset_name,
         revision=run_args.dataset_revision,
         label_column=args.label_column,
+        problem_type=run_args.problem_type,
     )
     if run_args.train_split not in splits:
         raise DataError(f"{run_args.dataset} has no split {run_args.train_split!r}; it has {', '.join(splits)}.")
     names = class_names(splits, args.label_column)
+    feature = splits[run_args.train_split].features.get(args.label_column)
+    problem_type = run_args.problem_type or problem_type_of(feature)
     config = AutoConfig.from_pretrained(run_args.model, revision=run_args.model_revision)
-    if set(config.label2id) == set(names):
+    if set(config.label2id or {}) == set(names):
         # The checkpoint knows these classes, perhaps in another order: its head keeps its meaning.
         names = [config.id2label[index] for index in range(len(names))]
-        splits = splits.align_labels_with_mapping(config.label2id, args.label_column)
     set_seed(args.seed)  # a new head is drawn when the model is loaded, before the Trainer sets the seed
-    model = AutoModelForImageClassification.from_pretrained(
+    model = load_image_classifier(
         run_args.model,
         revision=run_args.model_revision,
+        num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
+        problem_type=problem_type,
         ignore_mismatched_sizes=True,
     )
+    processor = AutoImageProcessor.from_pretrained(run_args.model, revision=run_args.model_revision)
+    if run_args.image_size is not None:
+        resize_inputs(processor, run_args.image_size)
+        args.interpolate_pos_encoding |= needs_interpolation(model, run_args.image_size)
     trainer = SageTrainer(
-        model=model,
+        model=model if run_args.lora_rank is None else add_adapters(model, run_args.lora_rank, args.embedding_layer),
         args=args,
         train_dataset=splits[run_args.train_split],
         eval_dataset=splits.get(run_args.eval_split),
-        processing_class=AutoImageProcessor.from_pretrained(run_args.model, revision=run_args.model_revision),
-        compute_metrics=classification_metrics,
+        processing_class=processor,
+        compute_metrics=METRICS[problem_type],
     )
     # Checked now as well, so that no bad row of a test split turns up when training is over.
     evaluated = {
@@ -169,11 +193,12 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
 
 def _has_labels(split: datasets.Dataset, label_column: str) -> bool:
     """Whether a split can be evaluated on: the Hub's hidden test labels are -1 throughout."""
-    return label_column in split.column_names and any(label not in (None, -1) for label in split.unique(label_column))
+    return label_column in split.column_names and any(label not in (None, -1) for label in split[label_column])
 
 
 def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
-    figures = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
+    # What Trainer measures of the run itself is not among the results.
+    timing = ("runtime", "per_second", "preparation_time")
     return {
         "guidance": trainer.args.guidance,
         "saliency_control": trainer.args.saliency_control,
@@ -183,7 +208,11 @@ def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[
         "seconds": round(float(output.metrics["train_runtime"]), 1),
         "annotated": trainer.annotated_share(),
         "metrics": {
-            split: {name: values[f"{split}_{name}"] for name in figures if f"{split}_{name}" in values}
+            split: {
+                name.removeprefix(f"{split}_"): value
+                for name, value in values.items()
+                if name.startswith(f"{split}_") and not name.endswith(timing)
+            }
             for split, values in metrics.items()
         },
     }

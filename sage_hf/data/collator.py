@@ -12,8 +12,9 @@ class SaliencyCollator:
     Stacks transformed rows. Rows without a map get zeros there, and the mask tells them apart.
 
     The batch has `pixel_values` (batch, channels, height, width), `saliency` (batch, 1, height, width) in [0, 1],
-    `saliency_mask` (batch,) of booleans, and `labels` (batch,) if the rows have `labels` or `label`. Whether it has
-    maps at all depends on the transform, not on the rows: all processes of a distributed run see the same keys.
+    `saliency_mask` (batch,) of booleans, and `labels`, (batch,) or (batch, labels), if the rows have `labels` or
+    `label`. Whether it has maps at all depends on the transform, not on the rows: all processes of a distributed run
+    see the same keys.
 
     Raises:
         `ValueError`: pictures of different sizes.
@@ -48,6 +49,7 @@ class SaliencyCollator:
             batch["saliency_mask"] = torch.tensor([saliency is not None for saliency in maps])
         for name in ("labels", "label"):
             if name in rows[0]:
-                batch["labels"] = torch.tensor([row[name] for row in rows])
+                labels = torch.stack([torch.as_tensor(row[name]) for row in rows])
+                batch["labels"] = labels.float() if labels.is_floating_point() else labels
                 break
         return batch

@@ -42,6 +42,8 @@ def check_columns(
             )
     for column in filter(None, (transform.image_column, transform.saliency_column)):
         feature = (dataset.features or {}).get(column)
+        if column == transform.image_column and isinstance(feature, datasets.Array3D):
+            continue
         if feature is not None and not isinstance(feature, datasets.Image):
             raise DataError(
                 f"{name}: column {column!r} holds {feature}, not pictures. If it holds paths, use "
@@ -136,6 +138,8 @@ class TransformedDataset(torch.utils.data.Dataset):
             try:
                 self.dataset.select_columns([column])[index]
             except Exception as cause:
+                if not isinstance(self.dataset.features[column], datasets.Image):
+                    break
                 stored = self.dataset.cast_column(column, datasets.Image(decode=False))[index][column]
                 file = f" ({stored['path']})" if stored and stored.get("path") else ""
                 return DataError(

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import datasets
 from huggingface_hub.errors import RepositoryNotFoundError
 
+from ..tasks import REGRESSION
+from .labels import class_names_of, inner_feature, problem_type_of
 from .saliency import DataError
 
 
 def load_saliency_dataset(
-    path: str, *, name: str | None = None, revision: str | None = None, label_column: str = "label"
+    path: str,
+    *,
+    name: str | None = None,
+    revision: str | None = None,
+    label_column: str = "label",
+    problem_type: str | None = None,
 ) -> datasets.DatasetDict:
     """
     Every split of a dataset, its labels encoded as class indices with names.
@@ -24,6 +32,7 @@ def load_saliency_dataset(
         name (`str`, *optional*): configuration of the dataset.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
         label_column (`str`, *optional*, defaults to `"label"`): column to encode, if it is there.
+        problem_type (`str`, *optional*): see [`encode_labels`].
 
     Returns:
         `datasets.DatasetDict`: the splits by name.
@@ -55,7 +64,7 @@ def load_saliency_dataset(
             raise DataError(
                 f"{path!r} is neither a folder here nor a dataset on the Hub that you can read: {error}"
             ) from error
-    return encode_labels(splits, label_column)
+    return encode_labels(splits, label_column, problem_type)
 
 
 def check_folder(path: str) -> None:
@@ -69,44 +78,79 @@ def check_folder(path: str) -> None:
         raise DataError(f"{path!r} is not a folder.")
 
 
-def encode_labels(splits: datasets.DatasetDict, label_column: str) -> datasets.DatasetDict:
+def encode_labels(
+    splits: datasets.DatasetDict, label_column: str, problem_type: str | None = None
+) -> datasets.DatasetDict:
     """
-    Turn a column of class names, or of bare indices, into `ClassLabel`, alike in every split.
+    Turn a column of class names, of bare indices, or of lists of either, into `ClassLabel`, alike in every split.
+
+    Numbers of a regression stay as they are, and so do lists that hold a number in [0, 1] for each label: lists of
+    floating-point numbers, and lists of zeros and ones that are all equally long.
+
+    Args:
+        splits (`datasets.DatasetDict`): splits without the column are left alone.
+        label_column (`str`): the column.
+        problem_type (`str`, *optional*): `"regression"` for whole numbers that are no classes; inferred if not given.
 
     Raises:
         [`DataError`]: splits that name their classes differently, or indices that don't run from 0 on.
     """
     labelled = {name: split for name, split in splits.items() if label_column in split.column_names}
     features = {name: split.features[label_column] for name, split in labelled.items()}
-    named = {name: feature.names for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)}
+    named = {name: names for name, feature in features.items() if (names := class_names_of(feature)) is not None}
     if len({tuple(names) for names in named.values()}) > 1:
         raise DataError(f"the splits name the classes of column {label_column!r} differently: {named}.")
-    if len(named) == len(labelled):
+    kinds = {problem_type or problem_type_of(feature) for feature in features.values()}
+    if len(named) == len(labelled) or REGRESSION in kinds:
         return splits
-    values = {value for split in labelled.values() for value in split.unique(label_column)} - {None}
-    if all(isinstance(value, str) for value in values):
+    several = any(inner_feature(feature) is not feature for feature in features.values())
+    if several:
+        labels = [row for split in labelled.values() for row in split[label_column] if row is not None]
+        if _numbers_for_each_label(labels):
+            return splits
+        values = {label for row in labels for label in row} - {None}
+    else:
+        values = {value for split in labelled.values() for value in split.unique(label_column)} - {None}
+    if values and all(isinstance(value, str) for value in values):
         names = sorted(values)
     elif values == set(range(len(values))):
         names = [str(index) for index in range(len(values))]
     else:
         raise DataError(
             f"column {label_column!r} holds {sorted(map(str, values))[:12]}: labels must be class names, or indices "
-            "that run from 0 without a gap."
+            "that run from 0 without a gap. Numbers to be predicted are problem_type='regression'."
         )
-    encoding = datasets.ClassLabel(names=names)
+    encoding: Any = datasets.ClassLabel(names=names)
+    encoding = datasets.List(encoding) if several else encoding
     encoded = {name: split.cast_column(label_column, encoding) for name, split in labelled.items()}
     return datasets.DatasetDict(splits | encoded)
 
 
+def _numbers_for_each_label(labels: list[list[Any]]) -> bool:
+    """Whether lists hold a number for each label, not the indices or names of those that are present."""
+    if any(isinstance(label, float) for row in labels for label in row):
+        return True
+    lengths, values = {len(row) for row in labels}, {label for row in labels for label in row}
+    return len(lengths) == 1 and lengths != {1} and values <= {0, 1}
+
+
 def class_names(splits: datasets.DatasetDict, label_column: str) -> list[str]:
     """
-    The classes that the splits share, in the order of their indices.
+    What the outputs of a model for these splits are called, in order: their classes; `LABEL_0`, ... for labels without
+    names; the column itself for a number.
 
     Raises:
         [`DataError`]: no split has the column.
     """
     for split in splits.values():
-        if label_column in split.column_names:
-            return list(split.features[label_column].names)
+        if label_column not in split.column_names:
+            continue
+        feature = split.features[label_column]
+        if (names := class_names_of(feature)) is not None:
+            return names
+        if inner_feature(feature) is feature:
+            return [label_column]
+        first: list[Any] = next((label for label in split[label_column] if label is not None), [])
+        return [f"LABEL_{index}" for index in range(len(first))]
     columns = {name: split.column_names for name, split in splits.items()}
     raise DataError(f"no split has a column {label_column!r}: {columns}. Name the right one with label_column=...")

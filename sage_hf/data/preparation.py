@@ -7,8 +7,10 @@ from typing import Any
 import datasets
 from transformers import BaseImageProcessor, PreTrainedConfig
 
+from ..tasks import REGRESSION, SINGLE_LABEL
 from ..training_args import SageTrainingArguments
 from .dataset import Augmentation, TransformedDataset, check_columns, transformed_stream
+from .labels import LabelReader, balanced_weights, class_names_of, problem_type_of
 from .saliency import DataError
 from .transforms import AlignedTransform
 
@@ -21,7 +23,7 @@ class Preparation:
 
     Args:
         config ([`~transformers.PreTrainedConfig`]): the model's; takes over the class names of the first dataset that
-            has names while its own are still `LABEL_0`, `LABEL_1`, ...
+            has names while its own are still `LABEL_0`, `LABEL_1`, ..., and the problem type if it has none.
         args ([`SageTrainingArguments`]): names of the columns, augmentation, how much to check.
         processor ([`~transformers.BaseImageProcessor`], *optional*): needed as soon as a dataset is raw.
         guided (`bool`, *optional*, defaults to `True`): whether training reads maps.
@@ -86,14 +88,59 @@ class Preparation:
         )
         described = _describe(dataset, name)
         check_columns(dataset, transform, described, labelled=labelled)
-        self._adopt_class_names(dataset, described)
-        transform.label2id = self._label2id()
+        feature = (dataset.features or {}).get(self.args.label_column)
+        self._adopt_class_names(feature, described)
+        transform.read_label = LabelReader(
+            args.label_column,
+            self.problem_type(dataset),
+            self._names(),
+            num_labels=self._outputs,
+            stored=class_names_of(feature),
+        )
         if isinstance(dataset, datasets.IterableDataset):
             return transformed_stream(dataset, transform, described, self.augmentation)
         prepared = TransformedDataset(dataset, transform, described, self.augmentation)
         if check and args.check_rows:
             prepared.check(args.check_rows, process_index=args.process_index, num_processes=args.world_size)
         return prepared
+
+    def problem_type(self, dataset: Any = None) -> str:
+        """
+        The model's problem type; one that was not set is inferred from the model's outputs and a dataset's labels, as
+        transformers infers it from a batch.
+        """
+        if self.config.problem_type is None:
+            features = getattr(dataset, "features", None) or {}
+            feature = features.get(self.args.label_column, features.get("labels"))
+            found = problem_type_of(feature, self._outputs)
+            if found == REGRESSION and self._outputs > 1:
+                found = SINGLE_LABEL  # a float column with a head of several classes: reading the labels will tell
+            self.config.problem_type = found  # type: ignore[assignment]  # one of the names it takes
+        return str(self.config.problem_type)
+
+    def class_weights(self, dataset: Any) -> tuple[float, ...] | None:
+        """
+        The weights that the arguments ask for; those that balance the labels of a prepared dataset for `"balanced"`.
+
+        Raises:
+            [`DataError`]: labels that can't be balanced, or can't be read beforehand.
+        """
+        weights = self.args.class_weights
+        if weights is None:
+            return None
+        if weights != ["balanced"]:
+            return tuple(map(float, weights))
+        if isinstance(dataset, TransformedDataset):
+            read, labels = dataset.transform.read_label, dataset.dataset[self.args.label_column]
+            found = [read(label) for label in labels]
+        elif isinstance(dataset, datasets.Dataset) and "labels" in dataset.column_names:
+            found = dataset.with_format(None)["labels"]
+        else:
+            raise DataError(
+                "class_weights='balanced' needs a map-style dataset whose labels can be read beforehand. Give the "
+                "weights as numbers."
+            )
+        return balanced_weights(found, self.problem_type(), self._outputs)
 
     def _is_raw(self, dataset: Any) -> bool:
         if isinstance(dataset, datasets.Dataset):
@@ -114,31 +161,28 @@ class Preparation:
                 "'saliency' (1, height, width) or None; or pass the dataset without a transform."
             )
 
-    def _adopt_class_names(self, dataset: datasets.Dataset | datasets.IterableDataset, name: str) -> None:
-        feature = (dataset.features or {}).get(self.args.label_column)
-        if not isinstance(feature, datasets.ClassLabel):
+    def _adopt_class_names(self, feature: Any, name: str) -> None:
+        own, names = self._names(), class_names_of(feature)
+        if names is None:
             return
-        own, names = self._names(), feature.names
         if own == [f"LABEL_{index}" for index in range(len(names))]:
             self.config.id2label = dict(enumerate(names))
             self.config.label2id = {label: index for index, label in enumerate(names)}
-        elif names != own and set(names) != set(own) and not own[0].startswith("LABEL_"):
+        elif set(names) != set(own) and not own[0].startswith("LABEL_"):
             raise DataError(
                 f"{name}: its classes are {_few(names)}, the model's {_few(own)}. Load the model with "
                 f"num_labels={len(names)} and ignore_mismatched_sizes=True, so that it gets a head for these."
             )
-        elif names != own and set(names) == set(own):
-            raise DataError(
-                f"{name}: the classes are ordered {names}, the model's {own}. Reorder the "
-                f"dataset's with dataset.align_labels_with_mapping(model.config.label2id, {self.args.label_column!r})."
-            )
+
+    @property
+    def _outputs(self) -> int:
+        return int(self.config.num_labels or 0)
 
     def _names(self) -> list[str]:
         """The model's class names in the order of their indices."""
-        return [str(label) for _, label in sorted((self.config.id2label or {}).items())]
-
-    def _label2id(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self._names())}
+        names = [str(label) for _, label in sorted((self.config.id2label or {}).items())]
+        # PVT's config keeps the number of labels beside their names, which may be missing.
+        return names if len(names) == self._outputs else [f"LABEL_{index}" for index in range(self._outputs)]
 
 
 def _describe(dataset: datasets.Dataset | datasets.IterableDataset, name: str) -> str:

@@ -10,17 +10,25 @@ import torch
 from PIL import Image, ImageEnhance
 from transformers import BaseImageProcessor
 
+from .labels import LabelReader
 from .saliency import DataError, saliency_map
 
-# Leaves only the geometry of an image processor: no rescaling, no normalisation. Mean and deviation are neutral as
-# well, because EfficientNet's processor divides by the deviation a second time, whatever `do_normalize` says.
-GEOMETRY_ONLY = {
-    "do_rescale": False,
-    "do_normalize": False,
-    "image_mean": [0.0, 0.0, 0.0],
-    "image_std": [1.0, 1.0, 1.0],
-    "resample": Image.Resampling.BILINEAR,
-}
+
+def geometry_only(channels: int) -> dict[str, Any]:
+    """
+    What leaves only the geometry of an image processor: no rescaling, no normalisation.
+
+    Mean and deviation are neutral as well, because EfficientNet's processor divides by the deviation a second time,
+    whatever `do_normalize` says.
+    """
+    return {
+        "do_rescale": False,
+        "do_normalize": False,
+        "image_mean": [0.0] * channels,
+        "image_std": [1.0] * channels,
+        "resample": Image.Resampling.BILINEAR,
+    }
+
 
 EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 """Pictures that PIL converts without clipping; it would cut 16-bit values off at 255."""
@@ -37,18 +45,23 @@ class AlignedTransform:
 
     Args:
         processor ([`~transformers.BaseImageProcessor`]): the checkpoint's.
-        image_column (`str`, *optional*, defaults to `"image"`): column with `PIL.Image.Image`.
+        image_column (`str`, *optional*, defaults to `"image"`): column with `PIL.Image.Image`, or with an array of
+            numbers from 0 to 255, (height, width, channels) or (channels, height, width).
         saliency_column (`str`, *optional*, defaults to `"saliency"`): column with `PIL.Image.Image` or `None`; `None`
             as the name leaves maps out.
-        label_column (`str`, *optional*, defaults to `"label"`): column with the class index or name, may be missing.
-        label2id (`dict[str, int]`, *optional*): class index of each class name; looks names up, and bounds indices.
+        label_column (`str`, *optional*, defaults to `"label"`): column with the label, may be missing.
+        read_label (`LabelReader`, *optional*): turns the column's values into labels; class indices if not given.
         require_label (`bool`, *optional*, defaults to `False`): whether a row without a label is an error.
-        num_channels (`int`, *optional*, defaults to 3): 3 for RGB, 1 for grey models.
+        num_channels (`int`, *optional*, defaults to 3): 3 for RGB, 1 for grey models. With any other number, each
+            channel goes through the processor as a grey picture, with its own mean and deviation.
         random_crop_scale (`float`, *optional*): least share of the area that a random crop keeps; no crop if not
             given.
         horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring.
         color_jitter (`float`, *optional*, defaults to 0.0): largest relative change of brightness, contrast,
-            saturation.
+            saturation (the latter of RGB alone).
+
+    Raises:
+        `ValueError`: the processor's mean or deviation is for another number of channels.
 
     Example:
 
@@ -72,28 +85,32 @@ class AlignedTransform:
         image_column: str = "image",
         saliency_column: str | None = "saliency",
         label_column: str = "label",
-        label2id: dict[str, int] | None = None,
+        read_label: LabelReader | None = None,
         require_label: bool = False,
         num_channels: int = 3,
         random_crop_scale: float | None = None,
         horizontal_flip: float = 0.0,
         color_jitter: float = 0.0,
     ):
-        if num_channels not in (1, 3):
-            raise ValueError(f"Pictures are read as grey or RGB, this model takes {num_channels} channels.")
-        self.processor = processor
+        for name in ("image_mean", "image_std"):
+            value = getattr(processor, name, None) if getattr(processor, "do_normalize", True) else None
+            if isinstance(value, (list, tuple)) and len(value) != num_channels:
+                raise ValueError(
+                    f"{type(processor).__name__} has an {name} of {len(value)} channels, the model takes "
+                    f"{num_channels}. Set processor.{name} to a list of {num_channels}."
+                )
+        self.processor, self.num_channels = processor, num_channels
         self.image_column, self.saliency_column, self.label_column = image_column, saliency_column, label_column
-        self.label2id, self.require_label = label2id or {}, require_label
-        self.mode = "RGB" if num_channels == 3 else "L"
+        self.read_label, self.require_label = read_label or LabelReader(label_column), require_label
         self.random_crop_scale = random_crop_scale
         self.horizontal_flip = horizontal_flip
         self.color_jitter = color_jitter
 
     def __call__(self, row: dict[str, Any], generator: np.random.Generator | None = None) -> dict[str, Any]:
         """
-        Model inputs of one row: `pixel_values` (channels, height, width); `labels`, an int, if the row has a label;
-        `saliency`, unless maps are left out: float32 (1, height, width) in [0, 1], or `None` for a row without a map,
-        with a blank map, or whose marked region the random crop has cut away.
+        Model inputs of one row: `pixel_values` (channels, height, width); `labels`, as [`LabelReader`] gives them, if
+        the row has any; `saliency`, unless maps are left out: float32 (1, height, width) in [0, 1], or `None` for a
+        row without a map, with a blank map, or whose marked region the random crop has cut away.
 
         Args:
             row (`dict`): the columns by name.
@@ -101,38 +118,47 @@ class AlignedTransform:
                 generator if not given.
 
         Raises:
-            [`DataError`]: no picture, or one of more than 8 bits; a map that can't be used; a label that is missing or
-                not one of the model's.
+            [`DataError`]: no picture, one of more than 8 bits or with other channels than the model's; a map that
+                can't be used; a label that is missing or not one of the model's.
         """
         image = row[self.image_column]
         if image is None:
             raise DataError(f"column {self.image_column!r} is empty. Remove the row.")
+        try:
+            bands = picture_bands(image, self.num_channels)
+        except DataError as error:
+            raise DataError(f"column {self.image_column!r}: {error}") from None
         saliency = row.get(self.saliency_column) if self.saliency_column else None
         if saliency is not None:
             try:
-                saliency = saliency_map(saliency, image.size)
+                saliency = saliency_map(saliency, bands[0].size)
             except DataError as error:
                 raise DataError(f"column {self.saliency_column!r}: {error}") from None
-        if image.mode not in EIGHT_BIT_MODES:
-            raise DataError(
-                f"column {self.image_column!r}: the picture has {image.mode!r} pixels, more than 8 bits deep. Which "
-                "of its values are black and white is your choice (a window, in radiology): make it 8 bits deep first."
-            )
-        image = image.convert(self.mode)
-        image, saliency = self._augment(image, saliency, generator)
+        bands, saliency = self._augment(bands, saliency, generator)
 
-        inputs: dict[str, Any] = {"pixel_values": self._process(image)}
+        inputs: dict[str, Any] = {"pixel_values": self._process(bands)}
         if self.saliency_column is not None:
             inputs["saliency"] = (
                 None if saliency is None else self._process_map(saliency, inputs["pixel_values"].shape)
             )
         if row.get(self.label_column) is not None:
-            inputs["labels"] = self._label(row[self.label_column])
+            inputs["labels"] = self.read_label(row[self.label_column])
         elif self.require_label:
             raise DataError(f"column {self.label_column!r}: there is no label. Remove the row or label it.")
         return inputs
 
-    def _process(self, image: Image.Image, **overrides: Any) -> torch.Tensor:
+    def _process(self, bands: list[Image.Image]) -> torch.Tensor:
+        if len(bands) == 1:
+            return self._process_band(bands[0])
+        names = [name for name in ("image_mean", "image_std") if isinstance(getattr(self.processor, name, None), list)]
+        return torch.cat(
+            [
+                self._process_band(band, **{name: getattr(self.processor, name)[index : index + 1] for name in names})
+                for index, band in enumerate(bands)
+            ]
+        )
+
+    def _process_band(self, image: Image.Image, **overrides: Any) -> torch.Tensor:
         # A grey picture goes in as (1, height, width): processors take a bare 2-d array for one with channels last.
         array = np.asarray(image) if image.mode == "RGB" else np.asarray(image)[None]
         channels = "channels_last" if image.mode == "RGB" else "channels_first"
@@ -140,7 +166,9 @@ class AlignedTransform:
         return output["pixel_values"][0].float()
 
     def _process_map(self, saliency: Image.Image, shape: torch.Size) -> torch.Tensor | None:
-        values = self._process(saliency.convert(self.mode), **GEOMETRY_ONLY)[:1] / 255
+        channels = 3 if self.num_channels == 3 else 1
+        image = saliency.convert("RGB") if channels == 3 else saliency
+        values = self._process_band(image, **geometry_only(channels))[:1] / 255
         if values.shape[-2:] != shape[-2:]:
             raise DataError(
                 f"{type(self.processor).__name__} makes pictures of {tuple(shape[-2:])} but maps of "
@@ -148,38 +176,81 @@ class AlignedTransform:
             )
         return values.clamp(0, 1) if values.max() > 0 else None
 
-    def _label(self, label: int | str) -> int:
-        if isinstance(label, str):
-            if label not in self.label2id:
-                raise DataError(
-                    f"column {self.label_column!r}: class {label!r} is not one of the model's: "
-                    f"{', '.join(self.label2id)}."
-                )
-            return self.label2id[label]
-        if self.label2id and not 0 <= label < len(self.label2id):
-            raise DataError(
-                f"column {self.label_column!r}: label {label} is outside the head's range 0 to "
-                f"{len(self.label2id) - 1}. Load the model with num_labels=..., or mend the label."
-            )
-        return int(label)
-
     def _augment(
-        self, image: Image.Image, saliency: Image.Image | None, generator: np.random.Generator | None
-    ) -> tuple[Image.Image, Image.Image | None]:
+        self, bands: list[Image.Image], saliency: Image.Image | None, generator: np.random.Generator | None
+    ) -> tuple[list[Image.Image], Image.Image | None]:
         if self.random_crop_scale is None and not self.horizontal_flip and not self.color_jitter:
-            return image, saliency
+            return bands, saliency
         if generator is None:
             generator = np.random.default_rng(int(torch.randint(2**62, ())))
         if self.random_crop_scale is not None:
-            box = random_box(image.size, self.random_crop_scale, generator)
-            image, saliency = image.crop(box), saliency and saliency.crop(box)
+            box = random_box(bands[0].size, self.random_crop_scale, generator)
+            bands, saliency = [band.crop(box) for band in bands], saliency and saliency.crop(box)
         if generator.random() < self.horizontal_flip:
             mirror = Image.Transpose.FLIP_LEFT_RIGHT
-            image, saliency = image.transpose(mirror), saliency and saliency.transpose(mirror)
+            bands, saliency = [band.transpose(mirror) for band in bands], saliency and saliency.transpose(mirror)
         if self.color_jitter:
             for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-                image = enhance(image).enhance(1 + generator.uniform(-self.color_jitter, self.color_jitter))
-        return image, saliency
+                factor = 1 + generator.uniform(-self.color_jitter, self.color_jitter)
+                bands = [enhance(band).enhance(factor) for band in bands]
+        return bands, saliency
+
+
+def picture_bands(picture: Any, num_channels: int) -> list[Image.Image]:
+    """
+    A picture as PIL can hold it: one RGB or grey image, or a grey image for each of any other number of channels.
+
+    Args:
+        picture (`PIL.Image.Image` or array of numbers): 8 bits deep; an array is (height, width, channels) or
+            (channels, height, width), or (height, width) if there is one channel.
+        num_channels (`int`): of the model. PIL's colour images are converted to 3 or 1; arrays must have as many.
+
+    Raises:
+        [`DataError`]: more than 8 bits, or other channels than the model's.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from sage_hf.data.transforms import picture_bands
+    >>> [band.size for band in picture_bands(np.zeros((5, 20, 30), dtype=np.uint8), num_channels=5)]
+    [(30, 20), (30, 20), (30, 20), (30, 20), (30, 20)]
+
+    ```
+    """
+    if isinstance(picture, Image.Image):
+        if picture.mode not in EIGHT_BIT_MODES:
+            raise _too_deep(f"{picture.mode!r} pixels")
+        if num_channels in (1, 3):
+            return [picture.convert("RGB" if num_channels == 3 else "L")]
+        bands = list(picture.split())
+        if len(bands) != num_channels:
+            raise DataError(
+                f"the picture has {len(bands)} channels ({picture.mode}), the model takes {num_channels}. Pictures of "
+                "other than one, three or four channels are arrays: store them as datasets.Array3D."
+            )
+        return bands
+    values = np.asarray(picture)
+    if values.ndim == 2:
+        values = values[None]
+    if values.ndim != 3 or num_channels not in (values.shape[0], values.shape[-1]):
+        raise DataError(f"the picture is an array of {values.shape}, the model takes {num_channels} channels.")
+    if values.dtype != np.uint8:
+        if values.dtype.kind not in "iu" or values.min(initial=0) < 0 or values.max(initial=0) > 255:
+            raise _too_deep(f"{values.dtype} values from {values.min()} to {values.max()}")
+        values = values.astype(np.uint8)
+    if values.shape[0] != num_channels:
+        values = values.transpose(2, 0, 1)
+    if num_channels == 3:
+        return [Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0)))]
+    return [Image.fromarray(np.ascontiguousarray(band)) for band in values]
+
+
+def _too_deep(found: str) -> DataError:
+    return DataError(
+        f"the picture has {found}, more than 8 bits deep. Which of its values are black and white is your choice (a "
+        "window, in radiology): make it 8 bits deep first."
+    )
 
 
 def random_box(size: tuple[int, int], least_area: float, generator: np.random.Generator) -> tuple[int, int, int, int]:

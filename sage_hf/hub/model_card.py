@@ -7,6 +7,9 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined
+from transformers import PreTrainedConfig
+
+from ..training_args import SageTrainingArguments
 
 MARKER = "<!-- Written by sage_hf. Remove this line to keep your own edits: the card is then left alone. -->"
 
@@ -85,3 +88,66 @@ def write_model_card(
     )
     path.write_text(text, encoding="utf-8")
     return path
+
+
+CARD_HYPERPARAMETERS = (
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "lr_scheduler_type",
+    "optim",
+    "weight_decay",
+    "label_smoothing_factor",
+    "class_weights",
+    "freeze_backbone",
+    "random_crop_scale",
+    "horizontal_flip",
+    "color_jitter",
+    "seed",
+)
+
+
+def write_run_card(
+    args: SageTrainingArguments,
+    config: PreTrainedConfig,
+    *,
+    annotated: float | None,
+    own_tags: list[str],
+    model_name: str | None = None,
+    finetuned_from: str | None = None,
+    tags: str | list[str] | None = None,
+    **given: Any,
+) -> Path | None:
+    """
+    Write the card of a run into its output folder, as [`write_model_card`] does.
+
+    Args:
+        args ([`SageTrainingArguments`]): the run's.
+        config ([`~transformers.PreTrainedConfig`]): the model's, with the `sage` key.
+        annotated (`float`, *optional*): share of trained rows that had a map, in [0, 1].
+        own_tags (`list[str]`): tags of every card.
+        model_name (`str`, *optional*): the title; the folder's name if not given.
+        finetuned_from (`str`, *optional*): Hub id of the model that was fine-tuned; the config's if not given.
+        tags (`str` or `list[str]`, *optional*): more tags.
+        **given: `metrics`, `dataset`, `license`, as for [`write_model_card`]; anything else is left out.
+    """
+    folder, arguments = Path(str(args.output_dir)), args.to_dict()
+    name = folder.resolve().name
+    source = finetuned_from or getattr(config, "_name_or_path", "")
+    return write_model_card(
+        folder,
+        model_name=model_name or name,
+        classes=[str(label) for _, label in sorted((config.id2label or {}).items())],
+        sage=config.sage,
+        hyperparameters={name: arguments[name] for name in CARD_HYPERPARAMETERS},
+        metrics=given.get("metrics") or {},
+        annotated=annotated,
+        # A local path says nothing to others, and may say too much.
+        base_model=source if source and not Path(source).exists() else None,
+        dataset=given.get("dataset"),
+        repo_id=args.hub_model_id or name,
+        license=given.get("license"),
+        tags=[*own_tags, *([tags] if isinstance(tags, str) else tags or [])],
+    )

@@ -9,11 +9,6 @@ import torch
 from torch import Tensor
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision loses the small differences that losses are made of; other precisions stay as they are."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
 class Encoding(NamedTuple):
     """What a model makes of a batch of pictures."""
 

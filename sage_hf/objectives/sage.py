@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..tasks import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL, at_least_float32
 from ..views import Degradation, get_degradation, make_views, partners
-from .base import Encoding, at_least_float32
+from .base import Encoding
 
 DISTANCES = ("cosine", "euclidean")
 CONSISTENCIES = ("both", "positive", "uniform", "none")
@@ -20,15 +21,25 @@ SALIENCY_CONTROLS = ("none", "inverted", "shuffled")
 
 def jensen_shannon_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     """
-    Jensen-Shannon divergence of two rows of log-probabilities, (batch, labels) each, in nats: (batch,), in [0, ln 2].
+    Jensen-Shannon divergence of rows of log-probabilities, (..., outcomes) each, in nats: (...), in [0, ln 2].
     """
     log_mean = torch.logaddexp(log_p, log_q) - math.log(2)
     return 0.5 * (kullback_leibler_divergence(log_p, log_mean) + kullback_leibler_divergence(log_q, log_mean))
 
 
 def kullback_leibler_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) of two rows of log-probabilities, (batch, labels) each, in nats: (batch,), in [0, inf)."""
+    """KL(p || q) of rows of log-probabilities, (..., outcomes) each, in nats: (...), in [0, inf)."""
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
+
+
+def log_probabilities(logits: Tensor, problem_type: str) -> Tensor:
+    """
+    What logits (batch, labels) predict, as log-probabilities (batch, distributions, outcomes): one distribution over
+    the labels (softmax), or one of two outcomes, present and absent, for each label (sigmoid).
+    """
+    if problem_type == MULTI_LABEL:
+        return torch.stack([F.logsigmoid(logits), F.logsigmoid(-logits)], dim=-1)
+    return logits.log_softmax(-1).unsqueeze(1)
 
 
 def distance(a: Tensor, b: Tensor, kind: str) -> Tensor:
@@ -60,6 +71,18 @@ class SageObjective:
     disjoint (JSD is bounded by ln 2, and flat there). ln 2 - JSD(p, p-) stays, because a KL to be enlarged has no
     bound.
 
+    The consistency of other problem types (ours as well; the paper's is for one label):
+
+    - several labels: each label l is a distribution of its own over present and absent, with p_l the sigmoid of its
+      logit / T. Independent labels add up, KL(p || p+) = sum_l KL(p_l || p+_l), and the mean over labels is taken, as
+      their binary cross-entropy is. What is said of x- holds for labels that are present, as removing evidence can't
+      undo an absence: there each label's divergence is multiplied by stop(p_l).
+    - regression: an output f is the mean of a normal distribution of deviation T. With equal deviations,
+      KL(N(f, T^2) || N(f+, T^2)) = (f - f+)^2 / 2T^2; twice that, (f - f+)^2 / T^2, is on the scale of the squared
+      error that f itself is trained by. The mean over outputs is taken; `divergence="kl"` stops f, `"jsd"` does not (a
+      normal mixture's divergence has no closed form). A squared difference to be enlarged has no bound, and outputs
+      have no uniform distribution: `"both"` and `"uniform"` are refused.
+
     Args:
         degradation (`str` or callable, *optional*, defaults to `"shuffle"`): see [`make_views`].
         distance (`str`, *optional*, defaults to `"cosine"`): `"cosine"` (1 - similarity) or `"euclidean"`.
@@ -72,6 +95,8 @@ class SageObjective:
         saliency_control (`str`, *optional*, defaults to `"none"`):
             `"inverted"` (1 - s) or `"shuffled"` (the map of another annotated row) replaces each map by a wrong one: a
             control. A gain that stays under it did not come from where humans looked.
+        problem_type (`str`, *optional*, defaults to `"single_label_classification"`): what the model predicts, as in
+            its config; `"multi_label_classification"` or `"regression"` otherwise.
 
     Raises:
         `ValueError`: an unknown name, or a number out of its range.
@@ -99,6 +124,7 @@ class SageObjective:
     temperature: float = 1.0
     consistency_weight: float = 1.0
     saliency_control: str = "none"
+    problem_type: str = SINGLE_LABEL
 
     def __post_init__(self) -> None:
         get_degradation(self.degradation)
@@ -107,6 +133,7 @@ class SageObjective:
             ("consistency", CONSISTENCIES),
             ("divergence", DIVERGENCES),
             ("saliency_control", SALIENCY_CONTROLS),
+            ("problem_type", PROBLEM_TYPES),
         ):
             if (value := getattr(self, field)) not in choices:
                 raise ValueError(f"Unknown {field} {value!r}. Choose one of {', '.join(choices)}.")
@@ -115,6 +142,11 @@ class SageObjective:
                 raise ValueError(f"{field} must be 0 or more and finite, got {value}.")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be above 0 and finite, got {self.temperature}.")
+        if self.problem_type == REGRESSION and self.consistency in ("both", "uniform"):
+            raise ValueError(
+                f"consistency={self.consistency!r} needs probabilities, and a regression has none. Use 'positive' or "
+                "'none'."
+            )
 
     @property
     def weights(self) -> dict[str, float]:
@@ -168,15 +200,22 @@ class SageObjective:
         return terms
 
     def _consistency(self, x: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        p, p_positive, p_negative = ((logits / self.temperature).log_softmax(-1) for logits in (x, positive, negative))
+        x, positive, negative = (logits / self.temperature for logits in (x, positive, negative))
+        if self.problem_type == REGRESSION:
+            return ((x.detach() if self.divergence == "kl" else x) - positive).square().mean(dim=1)
+        p, p_positive, p_negative = (
+            log_probabilities(logits, self.problem_type) for logits in (x, positive, negative)
+        )
+        # (rows, distributions) from here on
         if self.divergence == "kl":
             loss = kullback_leibler_divergence(p.detach(), p_positive)
         else:
             loss = jensen_shannon_divergence(p, p_positive)
+        present = p[..., 0].detach().exp() if self.problem_type == MULTI_LABEL else 1.0
         if self.consistency == "both":
-            loss = loss + math.log(2) - jensen_shannon_divergence(p, p_negative)
+            loss = loss + present * (math.log(2) - jensen_shannon_divergence(p, p_negative))
         elif self.consistency == "uniform":
             uniform = torch.full_like(p_negative, -math.log(p_negative.shape[-1]))
             divergence = kullback_leibler_divergence if self.divergence == "kl" else jensen_shannon_divergence
-            loss = loss + divergence(uniform, p_negative)
-        return loss
+            loss = loss + present * divergence(uniform, p_negative)
+        return loss.mean(dim=1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from sage_hf import find_classification_head
+from sage_hf import find_classification_heads
 from tests.conftest import load_script, make_dataset
 from tests.test_trainer import make_trainer
 
@@ -63,7 +63,7 @@ def test_gates_stay_open_in_training_even_if_they_are_not_frozen(lite0, model, t
     loaded = AutoModelForImageClassification.from_pretrained(
         tmp_path / "lite0", num_labels=3, ignore_mismatched_sizes=True
     )
-    assert find_classification_head(loaded) == "classifier"
+    assert find_classification_heads(loaded) == ["classifier"]
     gates = {name: p.detach().clone() for name, p in loaded.named_parameters() if ".squeeze_excite." in name}
     assert len(gates) == 4 * 16
     trainer = make_trainer(

@@ -1,0 +1,47 @@
+"""How many rows an optimizer step has: what sums of losses are divided by."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .tasks import Task
+
+
+class StepCounts(NamedTuple):
+    """Counts of one optimizer step, over its accumulation steps and all processes."""
+
+    rows: Tensor | float
+    weight: Tensor | float
+    """Sum of the rows' weights, see [`Task.row_weights`]; the number of rows if classes are not weighted."""
+    annotated: Tensor | float
+    """Rows with a map."""
+    guided: Tensor | float
+    """Annotated rows of batches that are large enough to be guided."""
+
+
+def count_rows(
+    batches: list[dict[str, Any]], task: Task, fewest_rows: tuple[int, int], device: torch.device
+) -> Tensor:
+    """
+    [`StepCounts`] of the batches of this process, as a tensor (4,): no count leaves the device.
+
+    Args:
+        batches (`list[dict]`): with `labels` and, if maps are read, `saliency_mask`.
+        task ([`Task`]): weighs the rows.
+        fewest_rows (`tuple[int, int]`): rows and annotated rows that a batch needs to be guided.
+        device (`torch.device`): of the counts.
+    """
+    counts = torch.zeros(4, device=device)
+    fewest, fewest_annotated = fewest_rows
+    for batch in batches:
+        size = len(batch["labels"])
+        counts[0] += size
+        counts[1] += task.row_weights(batch["labels"]).sum()
+        if "saliency_mask" in batch:
+            annotated = batch["saliency_mask"].sum()
+            counts[2] += annotated
+            counts[3] += annotated * (annotated >= fewest_annotated) * (size >= fewest)
+    return counts
