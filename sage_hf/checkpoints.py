@@ -10,14 +10,17 @@ from typing import Any
 
 from torch import nn
 from transformers import (
+    PreTrainedConfig,
     PreTrainedModel,
     Trainer,
 )
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy, TrainOutput
+from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import PushInProgress, hf_api
 
 from .checks import check_output_dir
+from .heads import ADAPTER_CONFIG
 
 LOCAL_PATHS = ("output_dir", "resume_from_checkpoint")
 """Arguments that say where files lie on this machine, which is nobody else's business."""
@@ -28,6 +31,9 @@ RESUMPTION_FILES = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_st
 
 class CheckpointTrainer(Trainer):
     """What [`SageTrainer`] does otherwise than [`~transformers.Trainer`] where files are concerned."""
+
+    model_config: PreTrainedConfig
+    """The model's config, or what stands for it."""
 
     _owns_output_dir = False
     """Whether what lies in the output folder is this trainer's own."""
@@ -73,10 +79,24 @@ class CheckpointTrainer(Trainer):
             super()._issue_warnings_after_load(load_result)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Save as `Trainer` does, but the arguments as JSON: a pickle can run code, and holds the Hub token."""
+        """
+        Save as `Trainer` does, but the arguments as JSON: a pickle can run code, and holds the Hub token.
+
+        What has no config of its own gets one: a module of the user's, and an adapter, under another name, as
+        transformers would take a `config.json` for that of a whole model.
+        """
+        folder = Path(output_dir or str(self.args.output_dir))
+        card = folder / "README.md"
+        text = card.read_text(encoding="utf-8") if card.is_file() else None
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            folder = Path(output_dir or str(self.args.output_dir))
+            if not isinstance(self.model, PreTrainedModel):
+                is_adapter = (folder / "adapter_config.json").is_file()
+                self.model_config.to_json_file(folder / (ADAPTER_CONFIG if is_adapter else CONFIG_NAME))
+            if text is not None:
+                card.write_text(text, encoding="utf-8")  # peft writes a card of its own, over any other
+            elif card.is_file():
+                card.unlink()
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             arguments = {name: value for name, value in self.args.to_dict().items() if name not in LOCAL_PATHS}
             (folder / "training_args.json").write_text(json.dumps(arguments, indent=2) + "\n")

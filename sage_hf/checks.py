@@ -56,6 +56,11 @@ def check_model(
     """
     if (reason := why_unsupported(model)) is not None:
         raise ValueError(reason)
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(
+            "Trainer can't resume a model with adapters of its own: use peft.get_peft_model(model, config) in place "
+            "of model.add_adapter(config)."
+        )
     if objective is None:
         return
     problem_type = getattr(objective, "problem_type", config.problem_type)

@@ -19,6 +19,11 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.utils import cached_file
+from transformers.utils.peft_utils import find_adapter_config_file
+
+ADAPTER_CONFIG = "sage_config.json"
+"""Class names, problem type and settings, beside an adapter: what the config of a whole model would hold."""
 
 
 class BackboneClassifier(PreTrainedModel):
@@ -90,6 +95,18 @@ def _width(backbone: PreTrainedModel) -> int:
     return _pooled(outputs).shape[1]
 
 
+def how_to_load(model: nn.Module) -> str:
+    """
+    What a saved model is loaded with: `"transformers"`, `"backbone"` (a [`BackboneClassifier`]), `"adapter"`, or
+    `"module"` for one that is not of transformers.
+    """
+    if hasattr(model, "get_base_model"):
+        return "adapter"
+    if isinstance(model, BackboneClassifier):
+        return "backbone"
+    return "transformers" if isinstance(model, PreTrainedModel) else "module"
+
+
 @cache
 def image_classifier_class(kind: type[PreTrainedConfig]) -> type[PreTrainedModel]:
     """
@@ -118,13 +135,14 @@ def image_classifier_class(kind: type[PreTrainedConfig]) -> type[PreTrainedModel
     return type(name, (BackboneClassifier,), attributes)
 
 
-def load_image_classifier(path: str | Path, *, revision: str = "main", **kwargs: Any) -> PreTrainedModel:
+def load_image_classifier(path: str | Path, *, revision: str = "main", **kwargs: Any) -> Any:
     """
     Load a checkpoint as an image classifier, with a new head if it has none that fits.
 
     Where transformers has a classifier for the checkpoint's architecture, this is
     `AutoModelForImageClassification.from_pretrained`. Other vision backbones (DINOv3, the towers of CLIP and SigLIP)
-    get a linear layer on their pooled output, see [`BackboneClassifier`].
+    get a linear layer on their pooled output, see [`BackboneClassifier`]. An adapter that [`SageTrainer`] saved is put
+    on its base model, with the classes that it was trained for, as a `peft.PeftModel`.
 
     Args:
         path (`str` or `Path`): Hub id or folder.
@@ -151,9 +169,29 @@ def load_image_classifier(path: str | Path, *, revision: str = "main", **kwargs:
 
     ```
     """
+    if find_adapter_config_file(str(path), revision=revision) is not None:
+        return _load_adapter(str(path), revision, kwargs)
     config: Any
     config, kwargs = AutoConfig.from_pretrained(path, revision=revision, return_unused_kwargs=True, **kwargs)
     kind = image_classifier_class(type(config))  # type: ignore[arg-type]  # a type is hashable
     if issubclass(kind, BackboneClassifier):
         return kind.from_pretrained(path, config=config, revision=revision, **kwargs)
     return AutoModelForImageClassification.from_pretrained(path, config=config, revision=revision, **kwargs)
+
+
+def _load_adapter(path: str, revision: str, kwargs: dict[str, Any]) -> Any:
+    from peft import PeftConfig, PeftModel
+
+    adapter = PeftConfig.from_pretrained(path, revision=revision)
+    file = cached_file(path, ADAPTER_CONFIG, revision=revision, _raise_exceptions_for_missing_entries=False)
+    if file is not None:
+        saved = PreTrainedConfig.from_json_file(file)
+        kwargs = {
+            "num_labels": saved.num_labels,
+            "id2label": saved.id2label,
+            "label2id": saved.label2id,
+            "problem_type": saved.problem_type,
+            "ignore_mismatched_sizes": True,
+        } | kwargs
+    base = load_image_classifier(adapter.base_model_name_or_path, revision=adapter.revision or "main", **kwargs)
+    return PeftModel.from_pretrained(base, path, revision=revision)

@@ -26,6 +26,7 @@ from .data.preparation import Preparation
 from .embeddings import EmbeddingCapture, config_of
 from .forwarding import Encoder
 from .freezing import FrozenBackbone
+from .heads import how_to_load
 from .hub import write_run_card
 from .objectives import Objective
 from .tasks import Task
@@ -137,12 +138,13 @@ class SageTrainer(CheckpointTrainer):
             raise ValueError("SageTrainer needs a model, or a model_init that makes one.")
 
         self._own_objective = objective
-        self._config = config_of(model, args.embedding_layer)
+        self.model_config = config_of(model, args.embedding_layer)
         guided = objective is not None or args.guidance != "none"
-        self.preparation = Preparation(self._config, args, processing_class, guided=guided)
+        self.preparation = Preparation(self.model_config, args, processing_class, guided=guided)
         problem_type = self.preparation.problem_type(train_dataset)
-        self.objective: Objective | None = objective or args.objective(problem_type)
-        check_model(model, self._config, args, self.objective)
+        # Not `objective`: a hyperparameter search keeps a trial's score under that name.
+        self.guidance_objective: Objective | None = objective or args.objective(problem_type)
+        check_model(model, self.model_config, args, self.guidance_objective)
         train_dataset = self.preparation(train_dataset, "train", training=True, check=True)
         if isinstance(eval_dataset, dict):
             eval_dataset = {name: self.preparation(split, name, check=True) for name, split in eval_dataset.items()}
@@ -150,7 +152,7 @@ class SageTrainer(CheckpointTrainer):
             eval_dataset = self.preparation(eval_dataset, "evaluation", check=True)
         self.task = Task(
             problem_type,
-            int(self._config.num_labels or 0),
+            int(self.model_config.num_labels or 0),
             self.preparation.class_weights(train_dataset),
             args.label_smoothing_factor,
         )
@@ -189,12 +191,12 @@ class SageTrainer(CheckpointTrainer):
         """Register what reads a model's embedding, freeze what is not trained, and describe the run in its config."""
         args, config = self.args, config_of(model, self.args.embedding_layer)
         for name in ("id2label", "label2id", "problem_type"):
-            setattr(config, name, getattr(self._config, name))
-        self._config = config
+            setattr(config, name, getattr(self.model_config, name))
+        self.model_config = config
         self._frozen = FrozenBackbone(model, args.embedding_layer) if args.freeze_backbone else None
         self._encoder = Encoder(
             model,
-            EmbeddingCapture(model, args.embedding_layer) if self.objective is not None else None,
+            EmbeddingCapture(model, args.embedding_layer) if self.guidance_objective is not None else None,
             view_forward=args.view_forward,
             interpolate_pos_encoding=args.interpolate_pos_encoding,
             recomputes=bool(args.activation_checkpointing),
@@ -202,16 +204,16 @@ class SageTrainer(CheckpointTrainer):
         self._describe_run()
 
     def _describe_run(self) -> None:
-        terms = self.objective.names if self.objective is not None else ()
+        terms = self.guidance_objective.names if self.guidance_objective is not None else ()
         self._terms = TermTracker((self.task.loss_name, *terms, "annotated"))
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
-        self._config.sage = self.args.sage_settings(self.objective) | {"versions": versions}
+        self.model_config.sage = self.args.sage_settings(self.guidance_objective) | {"versions": versions}
 
     def _hp_search_setup(self, trial: Any) -> None:
         super()._hp_search_setup(trial)
         if trial is not None:
             # The trial may have changed what the arguments say of the objective.
-            self.objective = self._own_objective or self.args.objective(self.task.problem_type)
+            self.guidance_objective = self._own_objective or self.args.objective(self.task.problem_type)
             self._describe_run()
 
     # ---- Loss ----
@@ -258,8 +260,8 @@ class SageTrainer(CheckpointTrainer):
             loss = total / (self.task.row_weights(labels).sum() if counts is None else counts.weight)
             task_loss = total.detach() / len(labels)
         if terms:
-            assert self.objective is not None
-            for name, weight in self.objective.weights.items():
+            assert self.guidance_objective is not None
+            for name, weight in self.guidance_objective.weights.items():
                 guided = len(terms[name]) if counts is None else counts.guided
                 loss = loss + self.args.guidance_interval * weight * (terms[name].sum() / guided)
         if model.training:
@@ -276,20 +278,20 @@ class SageTrainer(CheckpointTrainer):
         return loss
 
     def _guides_now(self) -> bool:
-        return self.objective is not None and self.state.global_step % self.args.guidance_interval == 0
+        return self.guidance_objective is not None and self.state.global_step % self.args.guidance_interval == 0
 
     def _guide(
         self, model: nn.Module, inputs: dict[str, Any], saliency: Tensor, rows: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits of the batch, and the objective's terms for the given rows, (rows,) each."""
-        assert self.objective is not None
+        assert self.guidance_objective is not None
         pixel_values = inputs["pixel_values"]
-        fewest, fewest_annotated = self.objective.fewest_rows
+        fewest, fewest_annotated = self.guidance_objective.fewest_rows
         if len(pixel_values) < fewest or len(rows) < fewest_annotated:
             return self._encoder.logits(model, inputs), {}
-        views = self.objective.views(pixel_values, saliency, rows, self._view_generator(pixel_values.device))
+        views = self.guidance_objective.views(pixel_values, saliency, rows, self._view_generator(pixel_values.device))
         anchor, *encoded = self._encoder.encode(model, inputs, views, rows)
-        return anchor.logits, self.objective.terms(anchor.select(rows), *encoded)
+        return anchor.logits, self.guidance_objective.terms(anchor.select(rows), *encoded)
 
     def _view_generator(self, device: torch.device) -> torch.Generator:
         """
@@ -312,14 +314,14 @@ class SageTrainer(CheckpointTrainer):
         """
         self._guided_batches = 0
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        fewest = self.objective.fewest_rows if self.objective is not None else (0, 0)
+        fewest = self.guidance_objective.fewest_rows if self.guidance_objective is not None else (0, 0)
         counts = self.accelerator.reduce(count_rows(batches, self.task, fewest, device), reduction="sum")
         self._rows_seen = self._rows_seen.to(device) + counts
         return batches, counts
 
     def annotated_share(self) -> float | None:
         """Share of the rows trained on so far that had a map, in [0, 1]; `None` if no maps were read."""
-        if self.objective is None or not self._rows_seen[0]:
+        if self.guidance_objective is None or not self._rows_seen[0]:
             return None
         seen = StepCounts(*self._rows_seen.tolist())
         return float(seen.annotated / seen.rows)
@@ -355,7 +357,7 @@ class SageTrainer(CheckpointTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         assert self._signature_columns is not None
-        added = ("labels", "saliency", "saliency_mask")
+        added = ("pixel_values", "labels", "saliency", "saliency_mask")
         self._signature_columns += [column for column in added if column not in self._signature_columns]
 
     def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
@@ -381,5 +383,10 @@ class SageTrainer(CheckpointTrainer):
         if not self.is_world_process_zero():
             return
         write_run_card(
-            self.args, self._config, annotated=self.annotated_share(), own_tags=self._tag_names, **self._card
+            self.args,
+            self.model_config,
+            annotated=self.annotated_share(),
+            own_tags=self._tag_names,
+            loading=how_to_load(self.accelerator.unwrap_model(self.model)),
+            **self._card,
         )

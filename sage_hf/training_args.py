@@ -191,7 +191,7 @@ class SageTrainingArguments(TrainingArguments):
         if objective is None:
             return {"guidance": "none"}
         names: dict[type, str] = {kind: name for name, kind in GUIDANCE.items()}
-        common = ("guidance_interval", "view_forward", "embedding_layer")
+        common = ("guidance_interval", "view_forward", "embedding_layer", "interpolate_pos_encoding")
         return (
             {"guidance": names.get(type(objective), type(objective).__name__)}
             | describe(objective)

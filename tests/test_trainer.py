@@ -137,7 +137,7 @@ def test_a_trained_model_can_be_copied(tmp_path, batch):
 def test_views_differ_between_steps_batches_and_processes(tmp_path, batch):
     trainer = make_trainer(tmp_path)
     seen = []
-    trainer.objective = SageObjective(
+    trainer.guidance_objective = SageObjective(
         degradation=lambda x, generator: seen.append(generator.initial_seed()) or torch.zeros_like(x)
     )
     for step in (0, 0, 1):
@@ -208,7 +208,7 @@ def test_prediction_needs_no_labels_and_no_maps(trained):
 def test_terms_are_logged(trained):
     logs = [entry for entry in trained.state.log_history if "loss" in entry]
     assert len(logs) == 2
-    weights = trained.objective.weights
+    weights = trained.guidance_objective.weights
     for entry in logs:
         assert 0 <= entry["satisfied_triplets"] <= 1
         assert entry["annotated"] == 1.0

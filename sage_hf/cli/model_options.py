@@ -68,11 +68,17 @@ def add_adapters(model: PreTrainedModel, rank: int, embedding_layer: str | None 
 
     Raises:
         `ImportError`: peft is not installed.
+        `ValueError`: there is no linear layer but the head.
     """
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise ImportError("lora_rank needs peft: pip install 'sage_hf[peft]'.") from None
     heads = find_classification_heads(model, embedding_layer)
+    if not any(isinstance(layer, nn.Linear) and name not in heads for name, layer in model.named_modules()):
+        raise ValueError(
+            f"lora_rank adapts linear layers, and {type(model).__name__} has none but its head. Leave it out; from "
+            "Python, peft's LoraConfig can adapt convolutions by name."
+        )
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", modules_to_save=heads)
     return get_peft_model(model, config)

@@ -34,6 +34,7 @@ def write_model_card(
     dataset: str | None = None,
     license: str | None = None,
     tags: list[str] | None = None,
+    loading: str = "transformers",
 ) -> Path | None:
     """
     Write `README.md` into a checkpoint's folder.
@@ -51,6 +52,7 @@ def write_model_card(
         dataset (`str`, *optional*): Hub id of the dataset.
         license (`str`, *optional*): identifier of the licence.
         tags (`list[str]`, *optional*): tags on the Hub.
+        loading (`str`, *optional*, defaults to `"transformers"`): what it is loaded with, see [`how_to_load`].
 
     Returns:
         `Path`: the card; `None` if there is one that a person has made their own, which is left alone.
@@ -66,7 +68,7 @@ def write_model_card(
     data = ModelCardData(
         base_model=base_model,
         datasets=[dataset] if dataset else None,
-        library_name="transformers",
+        library_name={"adapter": "peft", "module": "pytorch"}.get(loading, "transformers"),
         license=license,
         pipeline_tag="image-classification",
         tags=tags,
@@ -77,6 +79,7 @@ def write_model_card(
         card_data=data.to_yaml(),
         classes=classes,
         guidance=guidance,
+        loading=loading,
         marker=MARKER,
         metric_names=list(dict.fromkeys(name for values in metrics.values() for name in values)),
         metrics=metrics,
@@ -131,7 +134,7 @@ def write_run_card(
         model_name (`str`, *optional*): the title; the folder's name if not given.
         finetuned_from (`str`, *optional*): Hub id of the model that was fine-tuned; the config's if not given.
         tags (`str` or `list[str]`, *optional*): more tags.
-        **given: `metrics`, `dataset`, `license`, as for [`write_model_card`]; anything else is left out.
+        **given: `metrics`, `dataset`, `license`, `loading`, as for [`write_model_card`]; anything else is left out.
     """
     folder, arguments = Path(str(args.output_dir)), args.to_dict()
     name = folder.resolve().name
@@ -149,5 +152,6 @@ def write_run_card(
         dataset=given.get("dataset"),
         repo_id=args.hub_model_id or name,
         license=given.get("license"),
+        loading=given.get("loading", "transformers"),
         tags=[*own_tags, *([tags] if isinstance(tags, str) else tags or [])],
     )

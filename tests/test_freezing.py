@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torch import nn
+
+from sage_hf import SageTrainer, SageTrainingArguments
+from tests.conftest import Rows, make_model
+from tests.models.architectures import make_classifier
+
+
+def train(model, folder, **settings):
+    args = SageTrainingArguments(
+        output_dir=str(folder),
+        max_steps=3,
+        per_device_train_batch_size=4,
+        learning_rate=0.1,
+        freeze_backbone=True,
+        save_strategy="no",
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        **settings,
+    )
+    trainer = SageTrainer(model, args, train_dataset=Rows())
+    trainer.train()
+    return trainer
+
+
+def state(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("make", "head"),
+    [
+        (lambda: make_model("vit"), ("classifier.",)),
+        (lambda: make_model("resnet"), ("classifier.",)),  # batch normalisation
+        (
+            lambda: make_classifier("clip", "CLIPForImageClassification"),
+            ("classifier.",),
+        ),  # says nothing of a backbone
+        (
+            lambda: make_classifier("swiftformer", "SwiftFormerForImageClassification"),
+            ("head.", "dist_head.", "norm."),
+        ),
+        (
+            lambda: make_classifier("levit", "LevitForImageClassificationWithTeacher"),
+            ("classifier.", "classifier_distill."),
+        ),
+    ],
+)
+def test_only_the_head_moves_and_running_statistics_stay(make, head, tmp_path):
+    model = make()
+    before = state(model)
+    train(model, tmp_path)
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved
+    assert all(name.startswith(head) for name in moved), moved
+    for name in head[: 1 + (len(head) == 2)]:
+        assert any(one.startswith(name) and one.endswith("weight") for one in moved)
+
+
+def test_frozen_layers_work_as_in_evaluation(tmp_path):
+    model = make_model("vit")
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+    trainer = train(model, tmp_path)
+    assert not model.vit.training
+    assert model.classifier.training
+    batch = {"pixel_values": torch.randn(4, 3, 32, 32), "labels": torch.tensor([0, 1, 2, 0])}
+    model.train()
+    assert trainer.compute_loss(model, batch) == trainer.compute_loss(model, batch)
+
+
+def test_a_module_of_ones_own_is_frozen_but_for_its_head(tmp_path):
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    before = state(model)
+    train(model, tmp_path, embedding_layer="4")
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {"4.weight", "4.bias"}
