@@ -56,7 +56,7 @@ def test_hyperparameter_search_by_optuna(tmp_path):
     assert best.objective == pytest.approx(best.objective)
     assert [margin for margin, _ in itertools.groupby(margins)] == [0.1, 0.7, 0.3]
     assert [consistency for consistency, _ in itertools.groupby(terms)] == ["positive", "none", "both"]
-    assert trainer.model.config.sage["margin"] == 0.3
+    assert trainer.model_config.sage["margin"] == 0.3
 
 
 def test_model_init_makes_a_new_model_for_each_training(tmp_path):
