@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Apart from the environment, which most users have without torchvision; `tests/torchvision_operators.py` says more.
+TORCHVISION_TESTS := tests/data/test_torchvision.py tests/data/test_alignment.py tests/models
+
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test lint format clean
 
@@ -15,8 +18,9 @@ install: $(VENV)/.installed  ## Make .venv with the package in it
 quickstart: $(VENV)/.installed  ## Train on digits with a shortcut, with and without guidance (minutes, CPU)
 	$(BIN)/sage-hf quickstart
 
-test: $(VENV)/.installed-dev  ## Run the tests
+test: $(VENV)/.installed-dev $(VENV)/torchvision  ## Run the tests, and those of pictures once more with torchvision
 	$(BIN)/python -m pytest
+	PYTHONPATH=$(VENV)/torchvision $(BIN)/python -m pytest $(TORCHVISION_TESTS)
 
 lint: $(VENV)/.installed-dev  ## Check style and types
 	$(BIN)/ruff check .
@@ -39,4 +43,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/torchvision: constraints.txt | $(VENV)/.installed-dev
+	rm -rf $@
+	$(PIP) --no-deps --target $@ torchvision timm
 	@touch $@

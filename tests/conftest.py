@@ -12,6 +12,9 @@ from types import ModuleType
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="sage-hf-tests-")
 
+# Before transformers looks for torchvision.
+import tests.torchvision_operators  # noqa: F401  # isort: skip
+
 import datasets
 import numpy as np
 import pytest
@@ -20,8 +23,6 @@ import transformers
 from PIL import Image
 from transformers import ConvNextConfig, ResNetConfig, ViTConfig
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
-import tests.torchvision_operators  # noqa: F401  # isort: split  # before transformers looks for torchvision
 
 SIZE = 32
 CLASSES = ["healthy", "rust", "miner"]

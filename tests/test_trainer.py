@@ -243,7 +243,9 @@ def test_config_names_a_callable_of_the_users_own(tmp_path):
     assert settings["degradation"] == f"{__name__}.blacken"
     assert settings["margin"] == 0.7
     assert (
-        SageTrainer(make_model("vit"), SageTrainingArguments(str(tmp_path), guidance="none", use_cpu=True)).guidance_objective
+        SageTrainer(
+            make_model("vit"), SageTrainingArguments(str(tmp_path), guidance="none", use_cpu=True)
+        ).guidance_objective
         is None
     )
 

@@ -14,20 +14,22 @@ from .labels import LabelReader
 from .saliency import DataError, saliency_map
 
 
-def geometry_only(channels: int) -> dict[str, Any]:
+def geometry_only(processor: BaseImageProcessor, channels: int) -> dict[str, Any]:
     """
-    What leaves only the geometry of an image processor: no rescaling, no normalisation.
+    What leaves only the geometry of an image processor: rescaling by one, no normalisation.
 
     Mean and deviation are neutral as well, because EfficientNet's processor divides by the deviation a second time,
-    whatever `do_normalize` says.
+    whatever `do_normalize` says; and it is rescaled, because it wants floating-point numbers for that.
     """
-    return {
-        "do_rescale": False,
+    settings = {
+        "do_rescale": True,
+        "rescale_factor": 1.0,
         "do_normalize": False,
         "image_mean": [0.0] * channels,
         "image_std": [1.0] * channels,
         "resample": Image.Resampling.BILINEAR,
     }
+    return settings | ({"rescale_offset": False} if hasattr(processor, "rescale_offset") else {})
 
 
 EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -160,7 +162,7 @@ class AlignedTransform:
 
     def _process_band(self, image: Image.Image, **overrides: Any) -> torch.Tensor:
         # A grey picture goes in as (1, height, width): processors take a bare 2-d array for one with channels last.
-        array = np.asarray(image) if image.mode == "RGB" else np.asarray(image)[None]
+        array = np.array(image) if image.mode == "RGB" else np.array(image)[None]  # copies, which torch may write to
         channels = "channels_last" if image.mode == "RGB" else "channels_first"
         output = self.processor(images=array, input_data_format=channels, return_tensors="pt", **overrides)
         return output["pixel_values"][0].float()
@@ -168,7 +170,7 @@ class AlignedTransform:
     def _process_map(self, saliency: Image.Image, shape: torch.Size) -> torch.Tensor | None:
         channels = 3 if self.num_channels == 3 else 1
         image = saliency.convert("RGB") if channels == 3 else saliency
-        values = self._process_band(image, **geometry_only(channels))[:1] / 255
+        values = self._process_band(image, **geometry_only(self.processor, channels))[:1] / 255
         if values.shape[-2:] != shape[-2:]:
             raise DataError(
                 f"{type(self.processor).__name__} makes pictures of {tuple(shape[-2:])} but maps of "

@@ -6,6 +6,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,6 +17,7 @@ from transformers.models.efficientnet.image_processing_pil_efficientnet import E
 from transformers.models.levit.image_processing_pil_levit import LevitImageProcessorPil
 from transformers.models.mobilevit.image_processing_pil_mobilevit import MobileViTImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+from transformers.utils import is_torchvision_available
 
 from sage_hf import AlignedTransform, DataError
 from sage_hf.data.dataset import TransformedDataset
@@ -34,6 +36,14 @@ PROCESSORS = {
         size={"shortest_edge": 40}, crop_size={"height": 64, "width": 64}
     ),
 }
+
+if is_torchvision_available():
+    PROCESSORS |= {
+        f"{name}, by torchvision": getattr(transformers, type(processor).__name__.removesuffix("Pil")).from_dict(
+            processor.to_dict()
+        )
+        for name, processor in PROCESSORS.items()
+    }
 
 
 def marked(width, height, box):

@@ -16,12 +16,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+# Before transformers looks for torchvision.
+import tests.torchvision_operators  # noqa: F401  # isort: skip
+
 import torch
 import transformers
 from transformers import AutoModelForImageClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
-import tests.torchvision_operators  # noqa: F401  # isort: split  # before transformers looks for torchvision
 from sage_hf import SageTrainer, SageTrainingArguments
 from sage_hf.cli.models import TABLE
 
