@@ -171,8 +171,13 @@ def load_image_classifier(path: str | Path, *, revision: str = "main", **kwargs:
     """
     if find_adapter_config_file(str(path), revision=revision) is not None:
         return _load_adapter(str(path), revision, kwargs)
+    named = kwargs.get("id2label")
+    if named is not None:
+        kwargs.pop("num_labels", None)  # said twice, a change of both is warned of
     config: Any
     config, kwargs = AutoConfig.from_pretrained(path, revision=revision, return_unused_kwargs=True, **kwargs)
+    if named is not None:
+        config.num_labels = len(named)  # PVT's config keeps the number beside the names
     kind = image_classifier_class(type(config))  # type: ignore[arg-type]  # a type is hashable
     if issubclass(kind, BackboneClassifier):
         return kind.from_pretrained(path, config=config, revision=revision, **kwargs)

@@ -21,7 +21,7 @@ from ..data.labels import problem_type_of
 from ..data.loading import check_folder, class_names, load_saliency_dataset
 from ..data.saliency import DataError
 from ..evaluation import METRICS
-from ..heads import load_image_classifier
+from ..heads import how_to_load, load_image_classifier
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
 from .model_options import add_adapters, needs_interpolation, resize_inputs
@@ -204,6 +204,7 @@ def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[
         "saliency_control": trainer.args.saliency_control,
         "seed": trainer.args.seed,
         "output_dir": trainer.args.output_dir,
+        "loading": how_to_load(trainer.accelerator.unwrap_model(trainer.model)),
         "steps": output.global_step,
         "seconds": round(float(output.metrics["train_runtime"]), 1),
         "annotated": trainer.annotated_share(),
@@ -232,5 +233,7 @@ def _summary(results: dict[str, Any]) -> str:
             for split, values in results["metrics"].items()
         ]
     folder = results["output_dir"]
-    lines += ["", f"saved in {folder}", f'load it with AutoModelForImageClassification.from_pretrained("{folder}")']
+    plain = results["loading"] == "transformers"
+    loader = "AutoModelForImageClassification.from_pretrained" if plain else "sage_hf.load_image_classifier"
+    lines += ["", f"saved in {folder}", f'load it with {loader}("{folder}")']
     return "\n".join(lines)

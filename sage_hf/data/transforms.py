@@ -152,13 +152,18 @@ class AlignedTransform:
     def _process(self, bands: list[Image.Image]) -> torch.Tensor:
         if len(bands) == 1:
             return self._process_band(bands[0])
-        names = [name for name in ("image_mean", "image_std") if isinstance(getattr(self.processor, name, None), list)]
-        return torch.cat(
-            [
-                self._process_band(band, **{name: getattr(self.processor, name)[index : index + 1] for name in names})
-                for index, band in enumerate(bands)
-            ]
-        )
+        statistics = {name: getattr(self.processor, name, None) for name in ("image_mean", "image_std")}
+        # Of another length only where nothing is normalised.
+        each = {
+            name: list(values)
+            for name, values in statistics.items()
+            if isinstance(values, (list, tuple)) and len(values) == len(bands)
+        }
+        processed = [
+            self._process_band(band, **{name: [values[index]] for name, values in each.items()})
+            for index, band in enumerate(bands)
+        ]
+        return torch.cat(processed)
 
     def _process_band(self, image: Image.Image, **overrides: Any) -> torch.Tensor:
         # A grey picture goes in as (1, height, width): processors take a bare 2-d array for one with channels last.

@@ -1,11 +1,13 @@
 import json
 
+import datasets
 import pytest
-from transformers import AutoModelForImageClassification
+from transformers import AutoModelForImageClassification, pipeline
 
+from sage_hf import load_image_classifier
 from sage_hf.cli import main
 from sage_hf.cli.train import parse
-from tests.conftest import CLASSES, make_dataset, make_model
+from tests.conftest import CLASSES, make_dataset, make_model, make_rows
 
 
 @pytest.fixture
@@ -13,8 +15,6 @@ def sources(tmp_path, processor):
     """A local checkpoint with another head, and a local dataset."""
     make_model("vit", num_labels=7).save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
-    import datasets
-
     splits = {"train": make_dataset(8, annotated=4), "validation": make_dataset(4), "test": make_dataset(4)}
     datasets.DatasetDict(splits).save_to_disk(tmp_path / "data")
     return tmp_path
@@ -128,8 +128,6 @@ def test_yaml_no_and_home(tmp_path, monkeypatch):
 
 
 def test_every_evaluated_split_is_checked_before_training(sources, capsys):
-    import datasets
-
     splits = datasets.load_from_disk(sources / "data")
     wrong = splits["test"].cast_column("label", datasets.Value("int64")).map(lambda row: {"label": 9})
     hidden = splits["test"].cast_column("label", datasets.Value("int64")).map(lambda row: {"label": -1})
@@ -162,3 +160,93 @@ def test_help_names_every_argument(capsys):
     output = capsys.readouterr().out
     for flag in ("--model", "--dataset", "--guidance", "--config", "--degradation", "--check_rows", "--learning_rate"):
         assert flag in output
+
+
+def save_dataset(folder, feature, labels):
+    rows = make_rows(len(labels))
+    features = datasets.Features(image=datasets.Image(), saliency=datasets.Image(mode="L"), label=feature)
+    columns = {"image": [row["image"] for row in rows], "saliency": [row["saliency"] for row in rows], "label": labels}
+    split = datasets.Dataset.from_dict(columns, features=features)
+    datasets.DatasetDict(train=split, test=split).save_to_disk(folder / "data")
+
+
+def test_several_labels(sources, capsys):
+    names = ["cyst", "stone", "tumour"]
+    save_dataset(
+        sources / "several", datasets.List(datasets.Value("string")), [["cyst"], [], ["tumour", "cyst"], ["stone"]]
+    )
+    assert main([*arguments(sources), "--dataset", str(sources / "several" / "data"), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    figures = {"loss", "subset_accuracy", "micro_f1", "macro_f1", "mean_average_precision"}
+    assert set(results["metrics"]["test"]) == figures
+    config = AutoModelForImageClassification.from_pretrained(sources / "out").config
+    assert config.problem_type == "multi_label_classification"
+    assert list(config.id2label.values()) == names
+    classify = pipeline("image-classification", str(sources / "out"), use_fast=False)
+    scores = classify(make_rows(1)[0]["image"])
+    assert {score["label"] for score in scores} == set(names)
+    assert sum(score["score"] for score in scores) != pytest.approx(1)  # a sigmoid each, no softmax
+
+
+@pytest.mark.parametrize(
+    ("labels", "flags"), [([0.5, -1.0, 2.0, 7.5], ()), ([40, 71, 12, 3], ("--problem_type", "regression"))]
+)
+def test_numbers(sources, capsys, labels, flags):
+    kind = "float64" if isinstance(labels[0], float) else "int64"
+    save_dataset(sources / "numbers", datasets.Value(kind), labels)
+    assert main([*arguments(sources), "--dataset", str(sources / "numbers" / "data"), "--json", *flags]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert set(results["metrics"]["test"]) == {"loss", "mean_absolute_error", "root_mean_squared_error", "r2"}
+    config = AutoModelForImageClassification.from_pretrained(sources / "out").config
+    assert config.problem_type == "regression"
+    assert config.id2label == {0: "label"}
+
+
+def test_a_backbone_without_a_head(sources, processor, capsys):
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    config = DINOv3ViTConfig(
+        image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    DINOv3ViTModel(config).save_pretrained(sources / "backbone")
+    processor.save_pretrained(sources / "backbone")
+    assert main([*arguments(sources), "--model", str(sources / "backbone")]) == 0
+    assert f'sage_hf.load_image_classifier("{sources / "out"}")' in capsys.readouterr().out
+    assert list(load_image_classifier(sources / "out").config.id2label.values()) == CLASSES
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_low_rank_adapters(sources, capsys):
+    assert main([*arguments(sources), "--lora_rank", "4"]) == 0
+    assert "load_image_classifier" in capsys.readouterr().out
+    model = load_image_classifier(sources / "out")
+    assert list(model.config.id2label.values()) == CLASSES
+    assert any("lora_A" in name for name, _ in model.named_parameters())
+
+
+def test_larger_pictures(sources, capsys):
+    assert main([*arguments(sources), "--image_size", "64", "--json"]) == 0
+    saved = json.loads((sources / "out" / "config.json").read_text())
+    assert saved["sage"]["interpolate_pos_encoding"]
+    assert json.loads((sources / "out" / "preprocessor_config.json").read_text())["size"] == {
+        "height": 64,
+        "width": 64,
+    }
+
+
+def test_head_alone_with_balanced_classes(sources):
+    assert main([*arguments(sources), "--freeze_backbone", "--class_weights", "balanced"]) == 0
+    before = AutoModelForImageClassification.from_pretrained(sources / "model")
+    after = AutoModelForImageClassification.from_pretrained(sources / "out")
+    for (name, one), other in zip(before.vit.named_parameters(), after.vit.parameters(), strict=True):
+        assert (one == other).all(), name
+    weights = json.loads((sources / "out" / "training_args.json").read_text())["class_weights"]
+    assert weights == ["balanced"]
+
+
+def test_class_weights_as_numbers_in_a_config(sources, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("model: m\ndataset: d\noutput_dir: o\nclass_weights: [1, 2.5, 3]\nuse_cpu: true\n")
+    assert parse(["--config", str(config)])[1].class_weights == ["1", "2.5", "3"]
+    config.write_text("model: m\ndataset: d\noutput_dir: o\nclass_weights: balanced\nuse_cpu: true\n")
+    assert parse(["--config", str(config)])[1].class_weights == ["balanced"]

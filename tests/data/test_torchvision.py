@@ -1,8 +1,8 @@
 """
 With torchvision installed transformers' processors use it, and without it PIL: the same pixels, up to resampling.
 
-The two round otherwise when they resize: a pixel differs by two grey values at most, and a picture by a fifth of one in
-the mean (measured with torchvision 0.28; smooth pictures and maps).
+The two round otherwise when they resize: a pixel differs by two grey values at most, a picture by a fifth of one on
+average (measured with torchvision 0.28; smooth pictures and maps).
 """
 
 import importlib
