@@ -26,6 +26,18 @@ from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
 from ..visualization import grid, heat_map, picture
 
+TRAINING: dict[str, Any] = {
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 200,
+    "learning_rate": 5e-3,
+    "weight_decay": 0.05,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 20,
+    "logging_strategy": "no",
+    "save_strategy": "no",
+}
+"""What every run of the digits has in common."""
+DIGITS = tuple(str(digit) for digit in range(10))
 METHODS = ("none", "sage")
 TEST_SPLITS = ("in_distribution", "shifted")
 OWN_FILES = ("results.json", "views.png")
@@ -99,7 +111,14 @@ def _processor() -> ViTImageProcessorPil:
     return ViTImageProcessorPil(size={"height": SIZE, "width": SIZE})
 
 
-def _model() -> ConvNextForImageClassification:
+def digits_model(names: Sequence[str] = DIGITS, **settings: Any) -> ConvNextForImageClassification:
+    """
+    The quickstart's model: a small ConvNeXt that is trained from scratch.
+
+    Args:
+        names (`Sequence[str]`, *optional*): what its outputs are called; the ten digits if not given.
+        **settings: more of its [`~transformers.ConvNextConfig`].
+    """
     config = ConvNextConfig(
         image_size=SIZE,
         patch_size=2,
@@ -108,8 +127,9 @@ def _model() -> ConvNextForImageClassification:
         depths=[1, 1, 1],
         # The default, 1e-6, is for deep networks; here it would keep the blocks silent for most of the training.
         layer_scale_init_value=0.1,
-        id2label={index: str(index) for index in range(10)},
-        label2id={str(index): index for index in range(10)},
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        **settings,
     )
     return ConvNextForImageClassification(config)
 
@@ -139,22 +159,14 @@ def train_digits(
     """
     set_seed(seed)
     with tempfile.TemporaryDirectory() as scratch:
-        arguments: dict[str, Any] = {
+        arguments = TRAINING | {
             "output_dir": str(Path(scratch) / "checkpoint"),
             "num_train_epochs": epochs,
-            "per_device_train_batch_size": 32,
-            "per_device_eval_batch_size": 200,
-            "learning_rate": 5e-3,
-            "weight_decay": 0.05,
-            "lr_scheduler_type": "cosine",
-            "warmup_steps": 20,
-            "logging_strategy": "no",
-            "save_strategy": "no",
             "seed": seed,
         }
         args = SageTrainingArguments(**(arguments | settings))
         trainer = SageTrainer(
-            model=_model(),
+            model=digits_model(),
             args=args,
             # Transformed once: without augmentation a row is the same in every epoch.
             train_dataset=[*map(AlignedTransform(_processor()), splits["train"])],

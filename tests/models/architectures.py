@@ -2,8 +2,8 @@
 Tiny configs of every image-classification architecture of transformers.
 
 `python -m tests.models.architectures` tries each in a process of its own and writes what works into
-`sage_hf/architectures.json`, which `sage-hf models` prints and the README's table is made from. timm's models need
-timm: `PYTHONPATH=.venv/torchvision` has it, beside torchvision.
+`sage_hf/architectures.json`, which `sage-hf models` prints, and into the tables of the README and of docs/models.md.
+timm's models need timm: `PYTHONPATH=.venv/torchvision` has it, beside torchvision.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ from transformers import AutoModelForImageClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
 from sage_hf import SageTrainer, SageTrainingArguments
-from sage_hf.cli.models import TABLE
+from sage_hf.cli.models import TABLE, markdown_table
+
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "models.md")
+"""Where the table is shown, between two markers."""
+START, END = "<!-- architectures -->", "<!-- /architectures -->"
 
 CLASSES = {
     kind: (names,) if isinstance(names, str) else names
@@ -241,6 +246,9 @@ def main() -> None:
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1])
     TABLE.write_text(json.dumps(rows, indent=2) + "\n")
+    for page in PAGES:
+        before, _, rest = page.read_text().partition(START)
+        page.write_text(f"{before}{START}\n\n{markdown_table(rows)}\n\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

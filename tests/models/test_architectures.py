@@ -4,8 +4,8 @@ import importlib.util
 
 import pytest
 
-from sage_hf.cli.models import architectures
-from tests.models.architectures import CLASSES, CONFIGS, outcome
+from sage_hf.cli.models import architectures, markdown_table
+from tests.models.architectures import CLASSES, CONFIGS, END, PAGES, START, outcome
 
 # Optional dependencies of two architectures; the table says what was found with timm and without natten.
 NEEDS = {"timm_wrapper": ("timm", True), "dinat": ("natten", False)}
@@ -26,3 +26,8 @@ def test_the_table_is_complete():
     assert set(CONFIGS) == set(CLASSES)
     assert sum(row["works"] for row in rows) >= 38
     assert all(row["works"] == (row["reason"] is None) for row in rows)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_show_the_table(page):
+    assert f"{START}\n\n{markdown_table(architectures())}\n\n{END}" in page.read_text()
