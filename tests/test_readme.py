@@ -34,6 +34,13 @@ def test_coffee_table():
     assert compare.table(shown) in README
 
 
+def test_problem_types_table():
+    script = load_script("examples/problem_types.py")
+    runs = json.loads((ROOT / "training" / "examples" / "problem_types.json").read_text())["runs"]
+    assert len(runs) == 5 * 2 * len(script.FIGURES)
+    assert f"<!-- problem types -->\n\n{script.table(runs)}\n\n" in (ROOT / "docs" / "models.md").read_text()
+
+
 def test_defaults_are_the_documented_ones():
     from sage_hf import SageObjective, SageTrainingArguments
 
