@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -28,13 +27,3 @@ class EpochCallback(TrainerCallback):
         # Counted here: the state's own epoch stands still over the passes of a short stream.
         self.augmentation.set_epoch(self.epoch)
         self.epoch += 1
-
-
-class BestCheckpointCallback(TrainerCallback):
-    """Finds the best checkpoint of a resumed run in its output folder: its saved state holds the name alone."""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.best_model_checkpoint and not Path(state.best_model_checkpoint).is_dir():
-            state.best_model_checkpoint = str(Path(str(args.output_dir)) / state.best_model_checkpoint)

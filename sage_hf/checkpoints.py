@@ -50,6 +50,14 @@ class CheckpointTrainer(Trainer):
         self._owns_output_dir = True
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        # A saved state holds the name of the best checkpoint alone, which Trainer takes for a path and forgets.
+        started = super()._init_training_state(*args, **kwargs)
+        if self.state.best_model_checkpoint is None and self.state.best_global_step:
+            best = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+            self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+        return started
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._load_weights(resume_from_checkpoint)

@@ -7,7 +7,8 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedConfig
 
-from .models import why_unsupported
+from .embeddings import find_classification_heads
+from .models import unadapted, why_unsupported
 from .objectives import Objective
 from .training_args import SageTrainingArguments
 
@@ -61,6 +62,22 @@ def check_model(
             "Trainer can't resume a model with adapters of its own: use peft.get_peft_model(model, config) in place "
             "of model.add_adapter(config)."
         )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            "No parameter of the model is trainable. Load an adapter with is_trainable=True to go on with it."
+        )
+    if unadapted(model) is not model:
+        if args.freeze_backbone:
+            raise ValueError(
+                "freeze_backbone would freeze the adapters: leave it out, adapters freeze the backbone too."
+            )
+        for head in find_classification_heads(model, args.embedding_layer):
+            if not hasattr(model.get_submodule(head), "modules_to_save"):
+                name = head.removeprefix("base_model.model.")
+                raise ValueError(
+                    f"The adapter does not save the head {name!r}, so that it would be lost with the checkpoint: give "
+                    f"its config modules_to_save=[{name!r}]."
+                )
     if objective is None:
         return
     problem_type = getattr(objective, "problem_type", config.problem_type)

@@ -16,6 +16,8 @@ class StepCounts(NamedTuple):
     rows: Tensor | float
     weight: Tensor | float
     """Sum of the rows' weights, see [`Task.row_weights`]; the number of rows if classes are not weighted."""
+    items: Tensor | float
+    """Labels, which are as many as rows if each row has one."""
     annotated: Tensor | float
     """Rows with a map."""
     guided: Tensor | float
@@ -26,7 +28,7 @@ def count_rows(
     batches: list[dict[str, Any]], task: Task, fewest_rows: tuple[int, int], device: torch.device
 ) -> Tensor:
     """
-    [`StepCounts`] of the batches of this process, as a tensor (4,): no count leaves the device.
+    [`StepCounts`] of the batches of this process, as a tensor (5,): no count leaves the device.
 
     Args:
         batches (`list[dict]`): with `labels` and, if maps are read, `saliency_mask`.
@@ -34,14 +36,15 @@ def count_rows(
         fewest_rows (`tuple[int, int]`): rows and annotated rows that a batch needs to be guided.
         device (`torch.device`): of the counts.
     """
-    counts = torch.zeros(4, device=device)
+    counts = torch.zeros(len(StepCounts._fields), device=device)
     fewest, fewest_annotated = fewest_rows
     for batch in batches:
         size = len(batch["labels"])
         counts[0] += size
         counts[1] += task.row_weights(batch["labels"]).sum()
+        counts[2] += batch["labels"].numel()
         if "saliency_mask" in batch:
             annotated = batch["saliency_mask"].sum()
-            counts[2] += annotated
-            counts[3] += annotated * (annotated >= fewest_annotated) * (size >= fewest)
+            counts[3] += annotated
+            counts[4] += annotated * (annotated >= fewest_annotated) * (size >= fewest)
     return counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -26,9 +26,9 @@ def find_classification_heads(model: nn.Module, names: str | None = None) -> lis
     Names of the layers that make the logits of an image-classification model.
 
     A head is a linear layer (or 1x1 convolution) with `config.num_labels` outputs outside the backbone
-    (`model.base_model`). Most models have one; those that were distilled have two, whose logits they average. The
-    backbone itself is searched only if nothing outside it qualifies, and must then have just one such layer, because a
-    layer inside it can have that many outputs by chance.
+    (`model.base_model`). Most models have one; those that were distilled have two, whose logits they average. If
+    nothing outside the backbone qualifies, or the model names no backbone, there must be just one such layer in all,
+    because any layer can have that many outputs by chance.
 
     Args:
         model (`torch.nn.Module`):
@@ -59,13 +59,15 @@ def find_classification_heads(model: nn.Module, names: str | None = None) -> lis
         raise ValueError(reason)
     kind, layers = type(model).__name__, _linear_layers(model)
     if names is not None:
-        modules, heads = dict(model.named_modules()), [name.strip() for name in names.split(",")]
-        for name in heads:
-            if not name or name not in modules:
+        modules, heads = dict(model.named_modules()), []
+        for name in (name.strip() for name in names.split(",")):
+            adapted = f"base_model.model.{name}"  # the same layer, in a model that peft has wrapped
+            if not name or not (name in modules or adapted in modules):
                 raise ValueError(
                     f"embedding_layer={name!r} is not a layer of {kind}. Its last linear layers are: "
                     f"{_listing(layers)}."
                 )
+            heads.append(name if name in modules else adapted)
         return heads
     num_labels = getattr(getattr(model, "config", None), "num_labels", None)
     if num_labels is None:
@@ -76,7 +78,8 @@ def find_classification_heads(model: nn.Module, names: str | None = None) -> lis
 
     inside = {id(module) for module in backbone_of(model).modules()}
     candidates = [path for path, size in layers.items() if size == num_labels]
-    if heads := [path for path in candidates if id(model.get_submodule(path)) not in inside]:
+    heads = [path for path in candidates if id(model.get_submodule(path)) not in inside]
+    if heads and len(inside) > 1:  # a model that names no backbone has but the one empty module
         return heads
     if len(candidates) == 1:
         return candidates
@@ -107,6 +110,8 @@ def config_of(model: nn.Module, names: str | None = None) -> PreTrainedConfig:
         )
     config = PreTrainedConfig(architectures=[type(unadapted(model)).__name__])
     config.num_labels = outputs
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    config.num_channels = 3 if first is None else first.in_channels
     return config
 
 
@@ -146,17 +151,16 @@ class EmbeddingCapture:
     """
 
     def __init__(self, model: nn.Module, layers: str | None = None):
-        self.layers = find_classification_heads(model, layers)
+        self.model, self.layers = model, find_classification_heads(model, layers)
         self._embeddings: dict[str, torch.Tensor] = {}
         self._handles = [
-            model.get_submodule(layer).register_forward_pre_hook(self._keep_for(layer)) for layer in self.layers
+            # No closure, so that a model with the hook can be pickled.
+            model.get_submodule(layer).register_forward_pre_hook(partial(self._keep, layer))
+            for layer in self.layers
         ]
 
-    def _keep_for(self, layer: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-        def keep(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            self._embeddings[layer] = args[0].flatten(1)
-
-        return keep
+    def _keep(self, layer: str, module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        self._embeddings[layer] = args[0].flatten(1)
 
     def take(self) -> torch.Tensor:
         """
@@ -185,3 +189,12 @@ class EmbeddingCapture:
         for handle in self._handles:
             handle.remove()
         self.clear()
+
+
+def release_captures(model: nn.Module) -> None:
+    """Detach every [`EmbeddingCapture`] from a model, such as those of trainers that had it before."""
+    for module in model.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            capture = getattr(getattr(hook, "func", None), "__self__", None)
+            if isinstance(capture, EmbeddingCapture):
+                capture.remove()

@@ -3,7 +3,6 @@ normalisation."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 
 from .embeddings import EmbeddingCapture
-from .models import logits_of, unadapted
+from .freezing import FrozenLayers
+from .models import logits_of, takes_interpolation, unadapted
 from .objectives import Encoding
 
 VIEW_FORWARDS = ("auto", "concatenated", "separate")
@@ -47,7 +47,7 @@ class Encoder:
         view_forward (`str`, *optional*, defaults to `"auto"`): see above.
         interpolate_pos_encoding (`bool`, *optional*, defaults to `False`): ask the model to fit its position encodings
             to the size of the pictures.
-        recomputes (`bool`, *optional*, defaults to `False`): whether activations are recomputed in the backward pass.
+        frozen ([`FrozenLayers`], *optional*): layers that stay in evaluation mode while the model trains.
 
     Raises:
         `ValueError`: the model can't interpolate its position encodings.
@@ -60,13 +60,13 @@ class Encoder:
         *,
         view_forward: str = "auto",
         interpolate_pos_encoding: bool = False,
-        recomputes: bool = False,
+        frozen: FrozenLayers | None = None,
     ):
-        self.model, self.capture, self.recomputes = model, capture, recomputes
+        self.model, self.capture, self.frozen = model, capture, frozen
         self._positional = not isinstance(unadapted(model), PreTrainedModel)
         self._extra: dict[str, Any] = {}
         if interpolate_pos_encoding:
-            if "interpolate_pos_encoding" not in inspect.signature(unadapted(model).forward).parameters:
+            if not takes_interpolation(unadapted(model)):
                 raise ValueError(
                     f"{type(unadapted(model)).__name__} takes no interpolate_pos_encoding: leave it out. Models "
                     "without fixed position encodings take pictures of any size as they are."
@@ -136,14 +136,17 @@ class Encoder:
         return Encoding(self._call(model, inputs), self.capture.take())
 
     def _call(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        if self.frozen is not None and model.training:
+            self.frozen.evaluate()
         inputs = inputs | self._extra
         # A module of the user's own may call its pictures what it likes.
         pictures = [inputs.pop("pixel_values")] if self._positional else []
         return logits_of(model(*pictures, **inputs))
 
     def _remember_running_statistics(self) -> None:
-        if self.recomputes and torch.is_grad_enabled():
-            buffers = [buffer for layer in _normalising_layers(self.model) for buffer in layer.buffers()]
+        layers = _normalising_layers(self.model) if torch.is_grad_enabled() else []
+        if layers and any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
+            buffers = [buffer for layer in layers for buffer in layer.buffers()]
             self._running_statistics = [(buffer, buffer.clone()) for buffer in buffers]
 
 

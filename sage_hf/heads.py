@@ -22,6 +22,17 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
+HUB_ARGUMENTS = (
+    "token",
+    "cache_dir",
+    "local_files_only",
+    "force_download",
+    "proxies",
+    "subfolder",
+    "trust_remote_code",
+)
+"""Arguments that say how to get at a repository's files, wherever files are read."""
+
 ADAPTER_CONFIG = "sage_config.json"
 """Class names, problem type and settings, beside an adapter: what the config of a whole model would hold."""
 
@@ -147,7 +158,8 @@ def load_image_classifier(path: str | Path, *, revision: str = "main", **kwargs:
     Args:
         path (`str` or `Path`): Hub id or folder.
         revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit.
-        **kwargs: as for `from_pretrained`: `num_labels`, `id2label`, `problem_type`, `ignore_mismatched_sizes`, ...
+        **kwargs: as for `from_pretrained`: `num_labels`, `id2label`, `problem_type`, `ignore_mismatched_sizes`,
+            `token`, ...; for an adapter also `is_trainable`, to go on training it.
 
     Raises:
         `ValueError`: models of this type don't classify pictures.
@@ -169,26 +181,35 @@ def load_image_classifier(path: str | Path, *, revision: str = "main", **kwargs:
 
     ```
     """
-    if find_adapter_config_file(str(path), revision=revision) is not None:
-        return _load_adapter(str(path), revision, kwargs)
+    hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
+    lookup = {name: value for name, value in hub.items() if name != "trust_remote_code"}
+    if find_adapter_config_file(str(path), revision=revision, **lookup) is not None:
+        return _load_adapter(str(path), revision, hub, kwargs)
     named = kwargs.get("id2label")
     if named is not None:
         kwargs.pop("num_labels", None)  # said twice, a change of both is warned of
     config: Any
-    config, kwargs = AutoConfig.from_pretrained(path, revision=revision, return_unused_kwargs=True, **kwargs)
+    config, kwargs = AutoConfig.from_pretrained(path, revision=revision, return_unused_kwargs=True, **hub, **kwargs)
     if named is not None:
         config.num_labels = len(named)  # PVT's config keeps the number beside the names
     kind = image_classifier_class(type(config))  # type: ignore[arg-type]  # a type is hashable
     if issubclass(kind, BackboneClassifier):
-        return kind.from_pretrained(path, config=config, revision=revision, **kwargs)
-    return AutoModelForImageClassification.from_pretrained(path, config=config, revision=revision, **kwargs)
+        return kind.from_pretrained(path, config=config, revision=revision, **lookup, **kwargs)
+    return AutoModelForImageClassification.from_pretrained(path, config=config, revision=revision, **hub, **kwargs)
 
 
-def _load_adapter(path: str, revision: str, kwargs: dict[str, Any]) -> Any:
+def _load_adapter(path: str, revision: str, hub: dict[str, Any], kwargs: dict[str, Any]) -> Any:
     from peft import PeftConfig, PeftModel
 
-    adapter = PeftConfig.from_pretrained(path, revision=revision)
-    file = cached_file(path, ADAPTER_CONFIG, revision=revision, _raise_exceptions_for_missing_entries=False)
+    trainable = kwargs.pop("is_trainable", False)
+    lookup = {name: value for name, value in hub.items() if name != "trust_remote_code"}
+    adapter = PeftConfig.from_pretrained(path, revision=revision, **lookup)
+    if not adapter.base_model_name_or_path:
+        raise ValueError(
+            f"The adapter {path} does not say what it was trained on, because its base model was never loaded from a "
+            "repository or folder. Make that model again, and use peft.PeftModel.from_pretrained(model, path)."
+        )
+    file = cached_file(path, ADAPTER_CONFIG, revision=revision, _raise_exceptions_for_missing_entries=False, **lookup)
     if file is not None:
         saved = PreTrainedConfig.from_json_file(file)
         kwargs = {
@@ -198,5 +219,6 @@ def _load_adapter(path: str, revision: str, kwargs: dict[str, Any]) -> Any:
             "problem_type": saved.problem_type,
             "ignore_mismatched_sizes": True,
         } | kwargs
-    base = load_image_classifier(adapter.base_model_name_or_path, revision=adapter.revision or "main", **kwargs)
-    return PeftModel.from_pretrained(base, path, revision=revision)
+    own = {name: value for name, value in hub.items() if name != "subfolder"}
+    base = load_image_classifier(adapter.base_model_name_or_path, revision=adapter.revision or "main", **own, **kwargs)
+    return PeftModel.from_pretrained(base, path, revision=revision, is_trainable=trainable, **lookup)

@@ -61,6 +61,20 @@ def why_unsupported(model: nn.Module | type[nn.Module]) -> str | None:
     return None
 
 
+def takes_interpolation(model: nn.Module) -> bool:
+    """
+    Whether a model fits its position encodings to the size of its pictures when it is asked to: by an argument of its
+    own, or by one that it passes on to a part of it.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    if "interpolate_pos_encoding" in parameters:
+        return True
+    passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return passes_on and any(
+        takes_interpolation(child) for child in model.children() if isinstance(child, PreTrainedModel)
+    )
+
+
 def logits_of(output: Any) -> Tensor:
     """
     The logits, (batch, labels), in whatever a model returns: transformers' outputs, a mapping with `logits`, a tuple

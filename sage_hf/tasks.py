@@ -89,7 +89,11 @@ class Task:
             labels (`torch.Tensor`): class indices (batch,); or targets (batch, labels), in [0, 1] for several labels;
                 (batch,) as well for a regression with one output.
             smooth (`bool`, *optional*, defaults to `True`): whether to smooth labels; evaluation does not.
+
+        Raises:
+            `ValueError`: labels of another problem type, which torch would make something else of.
         """
+        self._check_labels(logits, labels)
         logits, smoothing = at_least_float32(logits), self.label_smoothing if smooth else 0.0
         weight = None if self.class_weights is None else logits.new_tensor(self.class_weights)
         if self.problem_type == SINGLE_LABEL:
@@ -102,7 +106,25 @@ class Task:
         return loss / self.num_labels
 
     def row_weights(self, labels: Tensor) -> Tensor:
-        """What each row counts in a mean, (batch,): its class's weight with a single label, otherwise 1."""
-        if self.problem_type == SINGLE_LABEL and self.class_weights is not None:
-            return torch.tensor(self.class_weights, device=labels.device)[labels]
-        return torch.ones(len(labels), device=labels.device)
+        """
+        What each row counts in a mean, (batch,): its class's weight with a single label, otherwise 1; nothing with the
+        label -100, which torch ignores.
+        """
+        if self.problem_type != SINGLE_LABEL:
+            return torch.ones(len(labels), device=labels.device)
+        counted = (labels != -100).float()
+        if self.class_weights is None:
+            return counted
+        return counted * torch.tensor(self.class_weights, device=labels.device)[labels.clamp(min=0)]
+
+    def _check_labels(self, logits: Tensor, labels: Tensor) -> None:
+        if self.problem_type == SINGLE_LABEL:
+            fits = labels.ndim == 1 and not labels.is_floating_point()
+        else:
+            fits = labels.numel() == logits.numel() and (self.problem_type == REGRESSION or labels.ndim == 2)
+        if not fits:
+            raise ValueError(
+                f"Labels of {tuple(labels.shape)} and {labels.dtype} don't fit problem_type={self.problem_type!r} and "
+                f"logits of {tuple(logits.shape)}. Set the model's config.problem_type to one of "
+                f"{', '.join(PROBLEM_TYPES)}."
+            )

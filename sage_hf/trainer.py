@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import datasets
 import numpy as np
@@ -17,15 +17,15 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
-from .callbacks import BestCheckpointCallback, EpochCallback
+from .callbacks import EpochCallback
 from .checkpoints import CheckpointTrainer
 from .checks import check_model
 from .counting import StepCounts, count_rows
 from .data.collator import SaliencyCollator
 from .data.preparation import Preparation
-from .embeddings import EmbeddingCapture, config_of
+from .embeddings import EmbeddingCapture, config_of, release_captures
 from .forwarding import Encoder
-from .freezing import FrozenBackbone
+from .freezing import FrozenLayers
 from .heads import how_to_load
 from .hub import write_run_card
 from .objectives import Objective
@@ -50,9 +50,9 @@ class SageTrainer(CheckpointTrainer):
     `processing_class` and are checked before training; datasets that already have `pixel_values`, or that carry a
     transform or type of their own, are left as they are. Evaluation reports the task's loss alone.
 
-    A `compute_loss_func(outputs, labels, num_items_in_batch)` replaces the task's loss, not the terms. As in
-    `Trainer`, it is to divide a sum over rows by `num_items_in_batch`, the rows of the optimizer step, unless that is
-    `None`.
+    A `compute_loss_func(outputs, labels, num_items_in_batch)` replaces the task's loss, not the terms. Its outputs
+    hold logits alone. As in `Trainer`, it is to divide a sum over labels by `num_items_in_batch`, the labels of the
+    optimizer step (as many as there are rows, with one label a picture), unless that is `None`.
 
     Args:
         model (`torch.nn.Module`): an image classifier of transformers, also inside a `peft.PeftModel`; or any module
@@ -139,82 +139,87 @@ class SageTrainer(CheckpointTrainer):
 
         self._own_objective = objective
         self.model_config = config_of(model, args.embedding_layer)
-        guided = objective is not None or args.guidance != "none"
-        self.preparation = Preparation(self.model_config, args, processing_class, guided=guided)
-        problem_type = self.preparation.problem_type(train_dataset)
-        # Not `objective`: a hyperparameter search keeps a trial's score under that name.
-        self.guidance_objective: Objective | None = objective or args.objective(problem_type)
-        check_model(model, self.model_config, args, self.guidance_objective)
-        train_dataset = self.preparation(train_dataset, "train", training=True, check=True)
-        if isinstance(eval_dataset, dict):
-            eval_dataset = {name: self.preparation(split, name, check=True) for name, split in eval_dataset.items()}
-        else:
-            eval_dataset = self.preparation(eval_dataset, "evaluation", check=True)
-        self.task = Task(
-            problem_type,
-            int(self.model_config.num_labels or 0),
-            self.preparation.class_weights(train_dataset),
-            args.label_smoothing_factor,
-        )
-        # Before accelerate wraps or compiles the model: hooks that come later are not part of a compiled graph.
-        self._adopt(model)
-        self._rows_seen = torch.zeros(4)
+        self.preparation = Preparation(self.model_config, args, processing_class)
+        self._raw: dict[str, Any] = {"train": train_dataset, "evaluation": eval_dataset}
+        self._given_out: dict[str, Any] = {}
+        self.task: Task
+        self._capture: EmbeddingCapture | None = None
+        self.compute_loss_func = kwargs.get("compute_loss_func")
+        self._configure(model, check=True)
+        self._given_out = dict(self._prepared)
+        self._rows_seen = torch.zeros(5)
         self._card: dict[str, Any] = {}
         self._guided_batches = 0  # since the last optimizer step
 
+        # The task smooths labels; Trainer's own smoother knows one label and models with a config alone.
+        args.label_smoothing_factor = 0.0
         super().__init__(
             model=model if self._first_model is None else None,
             args=args,
             data_collator=data_collator or SaliencyCollator(),
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
+            train_dataset=self._prepared["train"],
+            eval_dataset=self._prepared["evaluation"],
             processing_class=processing_class,
             model_init=self.model_init,
             **kwargs,
         )
+        args.label_smoothing_factor = self.task.label_smoothing
         # Some models (those with a teacher) take no labels, so Trainer finds no name for them.
         self.label_names = self.label_names or ["labels"]
         self.add_callback(EpochCallback(self.preparation.augmentation))
-        self.add_callback(BestCheckpointCallback())
 
     # ---- Model ----
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
-        """As in `Trainer`: a new model for each training, whose head is looked up anew."""
+        """As in `Trainer`: a new model for each training."""
         model, self._first_model = self._first_model, None
-        if model is None:
-            model = super().call_model_init(trial)
-            self._adopt(model)
-        return model
-
-    def _adopt(self, model: nn.Module) -> None:
-        """Register what reads a model's embedding, freeze what is not trained, and describe the run in its config."""
-        args, config = self.args, config_of(model, self.args.embedding_layer)
-        for name in ("id2label", "label2id", "problem_type"):
-            setattr(config, name, getattr(self.model_config, name))
-        self.model_config = config
-        self._frozen = FrozenBackbone(model, args.embedding_layer) if args.freeze_backbone else None
-        self._encoder = Encoder(
-            model,
-            EmbeddingCapture(model, args.embedding_layer) if self.guidance_objective is not None else None,
-            view_forward=args.view_forward,
-            interpolate_pos_encoding=args.interpolate_pos_encoding,
-            recomputes=bool(args.activation_checkpointing),
-        )
-        self._describe_run()
-
-    def _describe_run(self) -> None:
-        terms = self.guidance_objective.names if self.guidance_objective is not None else ()
-        self._terms = TermTracker((self.task.loss_name, *terms, "annotated"))
-        versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
-        self.model_config.sage = self.args.sage_settings(self.guidance_objective) | {"versions": versions}
+        return super().call_model_init(trial) if model is None else model
 
     def _hp_search_setup(self, trial: Any) -> None:
+        # Called at the start of every training, when a trial, or the user, may have changed the arguments.
         super()._hp_search_setup(trial)
-        if trial is not None:
-            # The trial may have changed what the arguments say of the objective.
-            self.guidance_objective = self._own_objective or self.args.objective(self.task.problem_type)
-            self._describe_run()
+        self._configure(cast(nn.Module, self.model))
+        for name, attribute in (("train", "train_dataset"), ("evaluation", "eval_dataset")):
+            if getattr(self, attribute) is self._given_out[name]:  # else the user has put another in its place
+                setattr(self, attribute, self._prepared[name])
+        self._given_out = dict(self._prepared)
+
+    def _configure(self, model: nn.Module, *, check: bool = False) -> None:
+        """Set up what follows from model and arguments: task, objective, datasets, and what reads the model."""
+        args, config = self.args, config_of(model, self.args.embedding_layer)
+        problem_type = self.preparation.problem_type(self._raw["train"], self._raw["evaluation"])
+        for name in ("id2label", "label2id", "problem_type"):
+            setattr(config, name, getattr(self.model_config, name))
+        self.model_config = self.preparation.config = config
+        # Not `objective`: a hyperparameter search keeps a trial's score under that name.
+        self.guidance_objective: Objective | None = self._own_objective or args.objective(problem_type)
+        check_model(model, config, args, self.guidance_objective)
+        self.preparation.guided = self.guidance_objective is not None
+        self._prepared = {
+            name: self.preparation.all(dataset, name, training=name == "train", check=check)
+            for name, dataset in self._raw.items()
+        }
+        weights = self.preparation.class_weights(self._prepared["train"])
+        self.task = Task(problem_type, int(config.num_labels or 0), weights, args.label_smoothing_factor)
+        # Before accelerate wraps or compiles the model: hooks that come later are not part of a compiled graph.
+        if self._capture is None or self._capture.model is not model:
+            release_captures(model)
+            self._capture = EmbeddingCapture(model, args.embedding_layer) if self.preparation.guided else None
+        self._encoder = Encoder(
+            model,
+            self._capture,
+            view_forward=args.view_forward,
+            interpolate_pos_encoding=args.interpolate_pos_encoding,
+            frozen=FrozenLayers(model, args.embedding_layer, backbone=args.freeze_backbone),
+        )
+        terms = self.guidance_objective.names if self.guidance_objective is not None else ()
+        self._terms = TermTracker((self._loss_name, *terms, "annotated"))
+        versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
+        config.sage = args.sage_settings(self.guidance_objective) | {"versions": versions}
+
+    @property
+    def _loss_name(self) -> str:
+        return self.task.loss_name if self.compute_loss_func is None else "own_loss"
 
     # ---- Loss ----
 
@@ -232,14 +237,12 @@ class SageTrainer(CheckpointTrainer):
             model (`torch.nn.Module`): the wrapped model.
             inputs (`dict`): `pixel_values`, `labels`, and in training `saliency` and `saliency_mask`.
             return_outputs (`bool`, *optional*, defaults to `False`): return [`ImageClassifierOutput`] as well.
-            num_items_in_batch (`torch.Tensor`, *optional*): [`StepCounts`] of the whole optimizer step, (4,), as
+            num_items_in_batch (`torch.Tensor`, *optional*): [`StepCounts`] of the whole optimizer step, (5,), as
                 [`SageTrainer.get_batch_samples`] counts them; those of this batch if not given.
         """
         inputs = dict(inputs)
         labels = inputs.pop("labels")
         saliency, mask = inputs.pop("saliency", None), inputs.pop("saliency_mask", None)
-        if model.training and self._frozen is not None:
-            self._frozen.evaluate()
 
         terms: dict[str, Tensor] = {}
         if model.training and self._guides_now() and saliency is not None and mask is not None:
@@ -253,8 +256,8 @@ class SageTrainer(CheckpointTrainer):
             counts = StepCounts(*num_items_in_batch / self.accelerator.num_processes)
         outputs = ImageClassifierOutput(logits=logits)
         if self.compute_loss_func is not None:
-            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=None if counts is None else counts.rows)
-            task_loss = loss.detach() * (1 if counts is None else counts.rows / len(labels))
+            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=None if counts is None else counts.items)
+            task_loss = loss.detach() * (1 if counts is None else counts.items / labels.numel())
         else:
             total = self.task.total_loss(logits, labels, smooth=model.training)
             loss = total / (self.task.row_weights(labels).sum() if counts is None else counts.weight)
@@ -265,7 +268,7 @@ class SageTrainer(CheckpointTrainer):
                 guided = len(terms[name]) if counts is None else counts.guided
                 loss = loss + self.args.guidance_interval * weight * (terms[name].sum() / guided)
         if model.training:
-            self._terms.add(**{self.task.loss_name: task_loss.expand(len(labels))}, **terms)
+            self._terms.add(**{self._loss_name: task_loss.expand(len(labels))}, **terms)
             if mask is not None:
                 self._terms.add(annotated=mask)
         outputs.loss = loss
@@ -304,11 +307,22 @@ class SageTrainer(CheckpointTrainer):
         seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator(device).manual_seed(seed)
 
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Tensor | None, Any, Any]:
+        """As in `Trainer`; without labels, the logits alone."""
+        if all(inputs.get(name) is not None for name in self.label_names):
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = {name: value for name, value in self._prepare_inputs(inputs).items() if name != "labels"}
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = self._encoder.logits(model, inputs)
+        return None, None if prediction_loss_only else logits, None
+
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
         """
-        The batches of one optimizer step, and their [`StepCounts`] over all processes, (4,).
+        The batches of one optimizer step, and their [`StepCounts`] over all processes, (5,).
 
         Every process takes part in the count at every step, whatever its batches hold, so none waits for another.
         """

@@ -35,7 +35,7 @@ class SageTrainingArguments(TrainingArguments):
 
     Args:
         guidance (`str`, *optional*, defaults to `"sage"`):
-            `"sage"`, or `"none"`: plain cross-entropy through the same trainer, the fair baseline.
+            `"sage"`, or `"none"`: the task's plain loss through the same trainer, the fair baseline.
         degradation (`str`, *optional*, defaults to `"shuffle"`):
             What replaces pixels in the views: `"blur"`, `"noise"`, `"mean"` or `"shuffle"` (other pictures of the
             batch).
@@ -93,7 +93,7 @@ class SageTrainingArguments(TrainingArguments):
     ```
     """
 
-    guidance: str = field(default="sage", metadata={"help": "sage, or none: plain cross-entropy, the fair baseline."})
+    guidance: str = field(default="sage", metadata={"help": "sage, or none: the plain loss, the fair baseline."})
     degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean or shuffle."})
     distance: str = field(default="cosine", metadata={"help": "cosine or euclidean."})
     margin: float = field(default=0.2, metadata={"help": "Margin of the triplet term."})
@@ -188,12 +188,15 @@ class SageTrainingArguments(TrainingArguments):
             objective ([`Objective`], *optional*): what guides; what the arguments describe if not given.
         """
         objective = objective or self.objective()
+        # What a model needs to be used, whatever guided it.
+        needed = {name: getattr(self, name) for name in ("embedding_layer", "interpolate_pos_encoding")}
         if objective is None:
-            return {"guidance": "none"}
+            return {"guidance": "none"} | needed
         names: dict[type, str] = {kind: name for name, kind in GUIDANCE.items()}
-        common = ("guidance_interval", "view_forward", "embedding_layer", "interpolate_pos_encoding")
+        common = ("guidance_interval", "view_forward")
         return (
             {"guidance": names.get(type(objective), type(objective).__name__)}
             | describe(objective)
             | {name: getattr(self, name) for name in common}
+            | needed
         )

@@ -4,6 +4,7 @@ from torch import nn
 from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher
 
 from sage_hf import EmbeddingCapture, find_classification_heads
+from sage_hf.embeddings import release_captures
 
 
 def test_embedding_times_head_weights_is_the_logits(model, batch):
@@ -71,6 +72,31 @@ def test_embedding_is_given_once_and_keeps_no_graph(model, batch):
 def test_removed_capture_sees_nothing(model, batch):
     capture = EmbeddingCapture(model)
     capture.remove()
+    model(batch["pixel_values"])
+    with pytest.raises(RuntimeError, match="did not run"):
+        capture.take()
+
+
+def test_layers_of_a_model_without_a_named_backbone_are_not_taken_for_heads():
+    from transformers import HGNetV2Config, HGNetV2ForImageClassification
+
+    model = HGNetV2ForImageClassification(HGNetV2Config(num_labels=128))
+    with pytest.raises(ValueError, match=r"found 2: 'encoder\.stages.*', 'fc'"):
+        find_classification_heads(model)
+    assert find_classification_heads(model, "fc") == ["fc"]
+
+
+def test_a_captured_model_can_be_pickled(model, batch, tmp_path):
+    capture = EmbeddingCapture(model)
+    torch.save(model, tmp_path / "model.pt")
+    copied = torch.load(tmp_path / "model.pt", weights_only=False)
+    torch.testing.assert_close(copied.eval()(batch["pixel_values"]).logits, model.eval()(batch["pixel_values"]).logits)
+    capture.remove()
+
+
+def test_captures_are_released(model, batch):
+    capture = EmbeddingCapture(model)
+    release_captures(model)
     model(batch["pixel_values"])
     with pytest.raises(RuntimeError, match="did not run"):
         capture.take()

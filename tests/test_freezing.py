@@ -80,3 +80,25 @@ def test_a_module_of_ones_own_is_frozen_but_for_its_head(tmp_path):
     train(model, tmp_path, embedding_layer="4")
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved == {"4.weight", "4.bias"}
+
+
+class Tokens(nn.Module):
+    """Parameters beside the layers, as timm's vision transformers have them, and statistics without parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(1, 12))
+        self.norm = nn.BatchNorm2d(3, affine=False)
+        self.pool = nn.AdaptiveAvgPool2d(2)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.head(self.pool(self.norm(x)).flatten(1) + self.position)
+
+
+def test_parameters_and_statistics_outside_of_layers_are_frozen_too(tmp_path):
+    model = Tokens()
+    before = state(model)
+    train(model, tmp_path, embedding_layer="head")
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {"head.weight", "head.bias"}

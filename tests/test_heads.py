@@ -118,3 +118,9 @@ def test_a_text_model_is_refused(tmp_path):
 def test_a_model_without_a_head_is_told_where_to_get_one(tmp_path):
     with pytest.raises(ValueError, match=r"load_image_classifier"):
         trainer_for(make_backbone("DINOv3ViTModel", VIT), tmp_path)
+
+
+def test_hub_arguments_reach_the_weights(backbone, tmp_path):
+    backbone.save_pretrained(tmp_path / "inner")
+    model = load_image_classifier(tmp_path, subfolder="inner", local_files_only=True, num_labels=3)
+    assert model.config.num_labels == 3

@@ -204,3 +204,31 @@ def test_who_needs_interpolation():
     assert needs_interpolation(vit(), 64)
     assert not needs_interpolation(vit(), 32)
     assert not needs_interpolation(make_model("resnet"), 64)
+
+
+def test_high_resolution_of_towers(tmp_path):
+    from transformers import CLIPConfig, CLIPForImageClassification, CLIPVisionConfig, CLIPVisionModel
+
+    from sage_hf import load_image_classifier
+
+    tower = {
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
+    CLIPVisionModel(CLIPVisionConfig(**tower)).save_pretrained(tmp_path / "tower")
+    headed = load_image_classifier(tmp_path / "tower", num_labels=3)
+    whole = CLIPForImageClassification(CLIPConfig(vision_config=tower, num_labels=3))
+    larger = ViTImageProcessorPil(size={"height": 64, "width": 64})
+    for name, model in (("headed", headed), ("whole", whole)):
+        assert needs_interpolation(model, 64)
+        train(model, larger, tmp_path / name, make_dataset(4), interpolate_pos_encoding=True)
+
+
+def test_predictions_without_labels_are_interpolated_too(tmp_path):
+    larger = ViTImageProcessorPil(size={"height": 64, "width": 64})
+    trainer = train(vit(), larger, tmp_path / "run", make_dataset(4), interpolate_pos_encoding=True)
+    assert trainer.predict(make_dataset(4).remove_columns("label")).predictions.shape == (4, 3)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from sage_hf import SageTrainer, SageTrainingArguments
 from sage_hf.models import logits_of
@@ -111,3 +112,34 @@ def test_labels_beyond_the_head_are_reported(tmp_path, processor):
 def test_an_answer_without_logits_is_reported(output):
     with pytest.raises(TypeError, match="without logits"):
         logits_of(output)
+
+
+def test_labels_are_smoothed_without_a_config(tmp_path):
+    model, rows = Network(), [Rows()[index] for index in range(4)]
+    trainer = make_trainer(tmp_path, model, label_smoothing_factor=0.2, guidance="none")
+    batch = trainer.data_collator(rows)
+    expected = nn.functional.cross_entropy(model(batch["pixel_values"]), batch["labels"], label_smoothing=0.2)
+    torch.testing.assert_close(trainer.compute_loss(model.train(), batch), expected)
+    assert trainer.args.label_smoothing_factor == 0.2
+
+
+def test_predictions_without_labels(tmp_path, processor):
+    args = SageTrainingArguments(
+        output_dir=str(tmp_path), embedding_layer="head", use_cpu=True, report_to="none", disable_tqdm=True
+    )
+    model = Network()
+    trainer = SageTrainer(model, args, processing_class=processor)
+    dataset = make_dataset(4)
+    with_labels = trainer.predict(dataset)
+    without = trainer.predict(dataset.remove_columns("label"))
+    assert without.label_ids is None
+    assert (without.predictions == with_labels.predictions).all()
+
+
+def test_grey_modules_read_grey_pictures(tmp_path):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    grey = ViTImageProcessorPil(size={"height": 32, "width": 32}, image_mean=[0.5], image_std=[0.5])
+    args = SageTrainingArguments(
+        output_dir=str(tmp_path), embedding_layer="3", max_steps=1, save_strategy="no", use_cpu=True, disable_tqdm=True
+    )
+    SageTrainer(model, args, train_dataset=make_dataset(4), processing_class=grey).train()

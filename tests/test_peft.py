@@ -15,6 +15,7 @@ from sage_hf import (
 )
 from sage_hf.cli.model_options import add_adapters
 from tests.conftest import CLASSES, Rows, make_dataset, make_model
+from tests.models.architectures import make_classifier
 
 # peft 0.21.2 asks for an attribute that transformers 5.23.0 renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -130,3 +131,56 @@ def test_a_batch_without_maps_trains_adapters_too(base, tmp_path):
         output_dir=str(tmp_path), max_steps=1, use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no"
     )
     SageTrainer(adapted(base), args, train_dataset=Rows(annotated=())).train()
+
+
+@pytest.mark.parametrize(
+    ("kind", "class_name"), [("levit", "LevitForImageClassification"), ("cvt", "CvtForImageClassification")]
+)
+def test_batch_normalisation_stays_as_the_base_model_has_it(kind, class_name, tmp_path, processor):
+    make_classifier(kind, class_name).save_pretrained(tmp_path / "base")
+    model = adapted(tmp_path / "base")
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    trainer = make_trainer(model, tmp_path / "run", processor)
+    trainer.train()
+    trainer.save_model()
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+    x = torch.randn(2, 3, 32, 32)
+    loaded = load_image_classifier(tmp_path / "run").eval()
+    torch.testing.assert_close(loaded(pixel_values=x).logits, model.eval()(pixel_values=x).logits)
+
+
+def test_what_would_be_lost_is_refused(base, tmp_path, processor):
+    plain = load_image_classifier(base, num_labels=3, ignore_mismatched_sizes=True)
+    model = get_peft_model(plain, LoraConfig(target_modules="all-linear"))
+    with pytest.raises(ValueError, match=r"does not save the head 'classifier'.*modules_to_save=\['classifier'\]"):
+        make_trainer(model, tmp_path, processor)
+    with pytest.raises(ValueError, match="freeze_backbone would freeze the adapters"):
+        make_trainer(adapted(base), tmp_path, processor, freeze_backbone=True)
+
+
+def test_a_named_head_is_found_inside_the_adapter(base, tmp_path, processor):
+    trainer = make_trainer(adapted(base), tmp_path, processor, embedding_layer="classifier", save_strategy="no")
+    trainer.train()
+
+
+def test_the_adapter_notes_the_revision_of_its_base(base, tmp_path):
+    model = add_adapters(load_image_classifier(base, num_labels=3, ignore_mismatched_sizes=True), 4, revision="v1.0")
+    model.save_pretrained(tmp_path / "adapter")
+    assert '"revision": "v1.0"' in (tmp_path / "adapter" / "adapter_config.json").read_text()
+
+
+def test_training_goes_on_from_a_saved_adapter(base, tmp_path, processor):
+    trainer = make_trainer(adapted(base), tmp_path / "run", processor, save_strategy="no")
+    trainer.train()
+    trainer.save_model()
+    with pytest.raises(ValueError, match=r"No parameter of the model is trainable.*is_trainable=True"):
+        make_trainer(load_image_classifier(tmp_path / "run"), tmp_path / "on", processor)
+    model = load_image_classifier(tmp_path / "run", is_trainable=True)
+    make_trainer(model, tmp_path / "on", processor, save_strategy="no").train()
+
+
+def test_an_adapter_of_a_model_that_was_never_saved_says_so(tmp_path):
+    add_adapters(make_model("vit"), 4).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="does not say what it was trained on"):
+        load_image_classifier(tmp_path)

@@ -113,3 +113,27 @@ def test_what_can_not_be_balanced_is_named(labels, problem_type, never):
 def test_what_does_not_fit_is_explained(settings, message):
     with pytest.raises(ValueError, match=message):
         Task(**{"problem_type": SINGLE_LABEL, "num_labels": 2} | settings)
+
+
+def test_rows_that_torch_ignores_count_nothing():
+    logits, labels = batch(SINGLE_LABEL)
+    labels = labels.clone()
+    labels[1] = -100
+    for weights in (None, (0.5, 1.0, 2.0, 4.0)):
+        weight = None if weights is None else torch.tensor(weights)
+        expected = torch.nn.functional.cross_entropy(logits, labels, weight=weight)
+        torch.testing.assert_close(mean_loss(Task(SINGLE_LABEL, 4, class_weights=weights), logits, labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels"),
+    [
+        (SINGLE_LABEL, torch.zeros(5, 4)),
+        (SINGLE_LABEL, torch.zeros(5)),
+        (MULTI_LABEL, torch.zeros(5, dtype=torch.long)),
+        (REGRESSION, torch.zeros(5)),
+    ],
+)
+def test_labels_of_another_problem_are_refused(problem_type, labels):
+    with pytest.raises(ValueError, match=r"don't fit problem_type='.*Set the model's config.problem_type"):
+        Task(problem_type, 4).total_loss(torch.zeros(5, 4), labels)

@@ -12,7 +12,7 @@ from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, Trai
 
 from sage_hf import SageObjective, SageTrainer, SageTrainingArguments
 from sage_hf.evaluation import classification_metrics
-from tests.conftest import CLASSES, make_dataset, make_model, make_rows
+from tests.conftest import CLASSES, Rows, make_dataset, make_model, make_rows
 
 
 def make_trainer(tmp_path, kind="vit", model=None, **kwargs):
@@ -110,11 +110,11 @@ def test_rows_that_can_not_be_guided_do_not_dilute_those_that_are(tmp_path, batc
     single = {name: values[:1] for name, values in batch.items()}
     trainer = make_trainer(tmp_path)
     _, counts = trainer.get_batch_samples(iter([batch, single]), 2, torch.device("cpu"))
-    assert counts.tolist() == [5, 5, 3, 2]
+    assert counts.tolist() == [5, 5, 5, 3, 2]
     control = make_trainer(tmp_path, saliency_control="shuffled")
     lonely = batch | {"saliency_mask": torch.tensor([True, False, False, False])}
     _, counts = control.get_batch_samples(iter([batch, lonely]), 2, torch.device("cpu"))
-    assert counts.tolist() == [8, 8, 3, 2]
+    assert counts.tolist() == [8, 8, 8, 3, 2]
 
 
 def test_label_smoothing_is_in_training_alone(tmp_path, batch):
@@ -510,3 +510,16 @@ def test_what_does_not_go_together_is_explained(tmp_path, dataset):
         make_trainer(tmp_path, class_weights=[1.0, 2.0])
     with pytest.raises(ValueError, match=r"class_weights must be 'balanced' or numbers above 0, got 1.0 -1.0 2"):
         make_trainer(tmp_path, class_weights=[1.0, -1.0, 2])
+
+
+def test_the_best_checkpoint_survives_a_resumption_that_saves_nothing_more(tmp_path):
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    settings |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+    whole = make_trainer(tmp_path / "run", train_dataset=Rows(), eval_dataset=Rows(), max_steps=4, **settings)
+    whole.train()
+    assert whole.state.best_global_step == 1  # the loss falls, and the greatest is taken for the best
+    again = make_trainer(tmp_path / "run", train_dataset=Rows(), eval_dataset=Rows(), max_steps=4, **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
+    assert again.state.best_model_checkpoint.endswith("checkpoint-1")
+    for (name, one), other in zip(whole.model.named_parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other), name

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from ..embeddings import find_classification_heads
+from ..models import takes_interpolation
 
 
 def resize_inputs(processor: Any, side: int) -> None:
@@ -51,13 +51,16 @@ def resize_inputs(processor: Any, side: int) -> None:
 
 def needs_interpolation(model: PreTrainedModel, side: int) -> bool:
     """Whether a model has to be asked to fit its position encodings to square pictures of this side."""
-    own: Any = getattr(model.config, "image_size", None)
-    if own is None or "interpolate_pos_encoding" not in inspect.signature(model.forward).parameters:
+    config: Any = model.config
+    own = getattr(config, "image_size", None) or getattr(getattr(config, "vision_config", None), "image_size", None)
+    if own is None or not takes_interpolation(model):
         return False
     return own not in (side, [side, side], (side, side))
 
 
-def add_adapters(model: PreTrainedModel, rank: int, embedding_layer: str | None = None) -> nn.Module:
+def add_adapters(
+    model: PreTrainedModel, rank: int, embedding_layer: str | None = None, *, revision: str | None = None
+) -> nn.Module:
     """
     A model whose linear layers get low-rank adapters (LoRA), by peft, and whose head is trained in full.
 
@@ -65,6 +68,7 @@ def add_adapters(model: PreTrainedModel, rank: int, embedding_layer: str | None 
         model ([`~transformers.PreTrainedModel`]): its own weights are frozen.
         rank (`int`): of the adapters; their scale is twice the rank over the rank, 2.
         embedding_layer (`str`, *optional*): as for [`find_classification_heads`].
+        revision (`str`, *optional*): of the model, which the adapter notes beside its name.
 
     Raises:
         `ImportError`: peft is not installed.
@@ -81,4 +85,4 @@ def add_adapters(model: PreTrainedModel, rank: int, embedding_layer: str | None 
             "Python, peft's LoraConfig can adapt convolutions by name."
         )
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", modules_to_save=heads)
-    return get_peft_model(model, config)
+    return get_peft_model(model, config, revision=revision)

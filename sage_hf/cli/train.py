@@ -15,6 +15,7 @@ import datasets
 import yaml
 from transformers import AutoConfig, AutoImageProcessor, HfArgumentParser, set_seed
 from transformers.trainer_utils import TrainOutput
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..checks import check_output_dir
 from ..data.labels import problem_type_of
@@ -22,6 +23,7 @@ from ..data.loading import check_folder, class_names, load_saliency_dataset
 from ..data.saliency import DataError
 from ..evaluation import METRICS
 from ..heads import how_to_load, load_image_classifier
+from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
 from .model_options import add_adapters, needs_interpolation, resize_inputs
@@ -131,6 +133,13 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     check_output_dir(args.output_dir, resume)
 
     check_folder(run_args.model)
+    if run_args.problem_type not in (None, *PROBLEM_TYPES):
+        raise ValueError(f"Unknown problem_type {run_args.problem_type!r}. Choose one of {', '.join(PROBLEM_TYPES)}.")
+    if find_adapter_config_file(run_args.model, revision=run_args.model_revision) is not None:
+        raise ValueError(
+            f"{run_args.model} is an adapter. Merge it first: load_image_classifier(...).merge_and_unload(), then "
+            "save_pretrained."
+        )
     splits = load_saliency_dataset(
         run_args.dataset,
         name=run_args.dataset_name,
@@ -161,8 +170,10 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     if run_args.image_size is not None:
         resize_inputs(processor, run_args.image_size)
         args.interpolate_pos_encoding |= needs_interpolation(model, run_args.image_size)
+    if run_args.lora_rank is not None:
+        model = add_adapters(model, run_args.lora_rank, args.embedding_layer, revision=run_args.model_revision)
     trainer = SageTrainer(
-        model=model if run_args.lora_rank is None else add_adapters(model, run_args.lora_rank, args.embedding_layer),
+        model=model,
         args=args,
         train_dataset=splits[run_args.train_split],
         eval_dataset=splits.get(run_args.eval_split),
@@ -227,9 +238,9 @@ def _summary(results: dict[str, Any]) -> str:
     ]
     if results["metrics"]:
         names = list(next(iter(results["metrics"].values())))
-        lines += ["", f"{'split':<20}" + "".join(f"{name:>20}" for name in names)]
+        lines += ["", f"{'split':<20}" + "".join(f"{name:>{max(12, len(name) + 2)}}" for name in names)]
         lines += [
-            f"{split:<20}" + "".join(f"{value:>20.4f}" for value in values.values())
+            f"{split:<20}" + "".join(f"{value:>{max(12, len(name) + 2)}.4f}" for name, value in values.items())
             for split, values in results["metrics"].items()
         ]
     folder = results["output_dir"]

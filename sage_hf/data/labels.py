@@ -91,6 +91,12 @@ def balanced_weights(labels: Any, problem_type: str, num_labels: int) -> tuple[f
     return tuple(weights.tolist())
 
 
+def lists_classes(feature: Any) -> bool:
+    """Whether a list column holds the classes that are present, by index or name, not a number for each label."""
+    inner = inner_feature(feature)
+    return isinstance(inner, datasets.ClassLabel) or getattr(inner, "dtype", "") in ("string", "large_string")
+
+
 @dataclass
 class LabelReader:
     """
@@ -106,8 +112,9 @@ class LabelReader:
         problem_type (`str`, *optional*, defaults to `"single_label_classification"`): see [`~sage_hf.tasks.Task`].
         names (`list[str]`, *optional*): class names in the order of their indices: looks names up, bounds indices.
         num_labels (`int`, *optional*): outputs of the model; the number of names if not given.
-        stored (`list[str]`, *optional*): class names in the order of the dataset's own indices, which may be another;
-            lists then hold indices, not a number for each label.
+        stored (`list[str]`, *optional*): class names in the order of the dataset's own indices, which may be another.
+        lists (`bool`, *optional*): what lists hold: `True` for classes, by index or name; `False` for a number for
+            each label; if not given, they are told apart by their values, and whole numbers are refused.
 
     Example:
 
@@ -124,6 +131,7 @@ class LabelReader:
     names: list[str] = field(default_factory=list)
     num_labels: int | None = None
     stored: list[str] | None = None
+    lists: bool | None = None
 
     def __post_init__(self) -> None:
         same = self.stored is not None and sorted(self.stored) == sorted(self.names)
@@ -144,7 +152,12 @@ class LabelReader:
         if not several:
             raise self._error(f"{label!r} is no list: several labels are a list of classes, or a number for each")
         labels = list(label)
-        if self.stored is not None or any(isinstance(one, str) for one in labels):
+        if self.lists is None and labels and all(isinstance(one, int) and not isinstance(one, bool) for one in labels):
+            raise self._error(
+                f"{labels} may be classes, or a number for each label: give the column its type with "
+                f"dataset.cast_column({self.column!r}, List(ClassLabel(names=...))), or use floating-point numbers"
+            )
+        if self.lists or any(isinstance(one, str) for one in labels):
             present = {self._index(one) for one in labels}
             return [float(index in present) for index in range(self._outputs)]
         numbers = self._numbers(labels)
@@ -163,7 +176,7 @@ class LabelReader:
                     f"column {self.column!r}: class {label!r} is not one of the model's: {', '.join(self.names)}."
                 )
             return self.names.index(label)
-        if isinstance(label, bool) or int(label) != label:
+        if not isinstance(label, (int, float, np.number, np.bool_)) or not float(label).is_integer():
             raise self._error(f"{label!r} is no class index")
         if self._outputs and not 0 <= label < self._outputs:
             raise DataError(
@@ -184,4 +197,7 @@ class LabelReader:
         return numbers
 
     def _error(self, what: str) -> DataError:
-        return DataError(f"column {self.column!r}: {what} (problem_type {self.problem_type!r}). Mend the label.")
+        return DataError(
+            f"column {self.column!r}: {what} (problem_type {self.problem_type!r}). Mend the "
+            "label, or set the model's config.problem_type."
+        )

@@ -101,6 +101,10 @@ def encode_labels(
     if len({tuple(names) for names in named.values()}) > 1:
         raise DataError(f"the splits name the classes of column {label_column!r} differently: {named}.")
     kinds = {problem_type or problem_type_of(feature) for feature in features.values()}
+    if REGRESSION in kinds and named:  # grades, say, which count as well as name
+        number = datasets.Value("int64")
+        numbers = {name: split.cast_column(label_column, number) for name, split in labelled.items()}
+        return datasets.DatasetDict(splits | numbers)
     if len(named) == len(labelled) or REGRESSION in kinds:
         return splits
     several = any(inner_feature(feature) is not feature for feature in features.values())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 import datasets
+import numpy as np
 from transformers import BaseImageProcessor, PreTrainedConfig
 
-from ..tasks import REGRESSION, SINGLE_LABEL
+from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from ..training_args import SageTrainingArguments
 from .dataset import Augmentation, TransformedDataset, check_columns, transformed_stream
-from .labels import LabelReader, balanced_weights, class_names_of, problem_type_of
+from .labels import LabelReader, balanced_weights, class_names_of, lists_classes, problem_type_of
 from .saliency import DataError
 from .transforms import AlignedTransform
 
@@ -26,7 +28,9 @@ class Preparation:
             has names while its own are still `LABEL_0`, `LABEL_1`, ..., and the problem type if it has none.
         args ([`SageTrainingArguments`]): names of the columns, augmentation, how much to check.
         processor ([`~transformers.BaseImageProcessor`], *optional*): needed as soon as a dataset is raw.
-        guided (`bool`, *optional*, defaults to `True`): whether training reads maps.
+
+    Attributes:
+        guided (`bool`): whether training reads maps.
     """
 
     def __init__(
@@ -34,11 +38,15 @@ class Preparation:
         config: PreTrainedConfig,
         args: SageTrainingArguments,
         processor: BaseImageProcessor | None,
-        *,
-        guided: bool = True,
     ):
-        self.config, self.args, self.processor, self.guided = config, args, processor, guided
+        self.config, self.args, self.processor, self.guided = config, args, processor, True
         self.augmentation = Augmentation(args.seed if args.data_seed is None else args.data_seed)
+
+    def all(self, dataset: Any, name: str, **settings: Any) -> Any:
+        """As a call, for each split of a dictionary of datasets, too."""
+        if isinstance(dataset, dict):
+            return {split: self(rows, split, **settings) for split, rows in dataset.items()}
+        return self(dataset, name, **settings)
 
     def __call__(
         self, dataset: Any, name: str, *, training: bool = False, labelled: bool = True, check: bool = False
@@ -96,6 +104,7 @@ class Preparation:
             self._names(),
             num_labels=self._outputs,
             stored=class_names_of(feature),
+            lists=None if feature is None else lists_classes(feature),
         )
         if isinstance(dataset, datasets.IterableDataset):
             return transformed_stream(dataset, transform, described, self.augmentation)
@@ -104,17 +113,22 @@ class Preparation:
             prepared.check(args.check_rows, process_index=args.process_index, num_processes=args.world_size)
         return prepared
 
-    def problem_type(self, dataset: Any = None) -> str:
+    def problem_type(self, *given: Any) -> str:
         """
-        The model's problem type; one that was not set is inferred from the model's outputs and a dataset's labels, as
-        transformers infers it from a batch.
+        The model's problem type; one that was not set is inferred from the model's outputs and the labels of the first
+        dataset that is given, as transformers infers it from a batch.
         """
         if self.config.problem_type is None:
-            features = getattr(dataset, "features", None) or {}
-            feature = features.get(self.args.label_column, features.get("labels"))
-            found = problem_type_of(feature, self._outputs)
-            if found == REGRESSION and self._outputs > 1:
-                found = SINGLE_LABEL  # a float column with a head of several classes: reading the labels will tell
+            dataset = next((one for one in given if one is not None), None)
+            if isinstance(dataset, dict):
+                dataset = next(iter(dataset.values()), None)
+            if self._outputs == 1:
+                found = REGRESSION
+            elif self._is_raw(dataset):
+                feature = (dataset.features or {}).get(self.args.label_column)
+                found = MULTI_LABEL if problem_type_of(feature) == MULTI_LABEL else SINGLE_LABEL
+            else:
+                found = MULTI_LABEL if _first_labels(dataset).ndim > 0 else SINGLE_LABEL
             self.config.problem_type = found  # type: ignore[assignment]  # one of the names it takes
         return str(self.config.problem_type)
 
@@ -133,8 +147,8 @@ class Preparation:
         if isinstance(dataset, TransformedDataset):
             read, labels = dataset.transform.read_label, dataset.dataset[self.args.label_column]
             found = [read(label) for label in labels]
-        elif isinstance(dataset, datasets.Dataset) and "labels" in dataset.column_names:
-            found = dataset.with_format(None)["labels"]
+        elif isinstance(dataset, datasets.Dataset) and {"labels", "label"} & set(dataset.column_names):
+            found = dataset.with_format(None)["labels" if "labels" in dataset.column_names else "label"]
         else:
             raise DataError(
                 "class_weights='balanced' needs a map-style dataset whose labels can be read beforehand. Give the "
@@ -142,7 +156,8 @@ class Preparation:
             )
         return balanced_weights(found, self.problem_type(), self._outputs)
 
-    def _is_raw(self, dataset: Any) -> bool:
+    @staticmethod
+    def _is_raw(dataset: Any) -> TypeGuard[datasets.Dataset | datasets.IterableDataset]:
         if isinstance(dataset, datasets.Dataset):
             return dataset.format["type"] != "custom" and "pixel_values" not in dataset.column_names
         if isinstance(dataset, datasets.IterableDataset):
@@ -183,6 +198,15 @@ class Preparation:
         names = [str(label) for _, label in sorted((self.config.id2label or {}).items())]
         # PVT's config keeps the number of labels beside their names, which may be missing.
         return names if len(names) == self._outputs else [f"LABEL_{index}" for index in range(self._outputs)]
+
+
+def _first_labels(dataset: Any) -> np.ndarray:
+    """The labels of the first row of a dataset that needs no preparation; nothing if it can't be looked into."""
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or not len(dataset):
+        return np.array(0)
+    row = dataset[0]
+    label = row.get("labels", row.get("label")) if isinstance(row, Mapping) else None
+    return np.array(0) if label is None else np.asarray(label)
 
 
 def _describe(dataset: datasets.Dataset | datasets.IterableDataset, name: str) -> str:

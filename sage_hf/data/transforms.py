@@ -143,8 +143,10 @@ class AlignedTransform:
             inputs["saliency"] = (
                 None if saliency is None else self._process_map(saliency, inputs["pixel_values"].shape)
             )
-        if row.get(self.label_column) is not None:
-            inputs["labels"] = self.read_label(row[self.label_column])
+        label = row.get(self.label_column)
+        # The Hub's hidden test labels are -1; where labels are not asked for, they are none.
+        if label is not None and (self.require_label or not isinstance(label, int) or label != -1):
+            inputs["labels"] = self.read_label(label)
         elif self.require_label:
             raise DataError(f"column {self.label_column!r}: there is no label. Remove the row or label it.")
         return inputs

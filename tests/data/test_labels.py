@@ -22,7 +22,8 @@ CLASSES = ["cyst", "stone", "tumour"]
         (SINGLE_LABEL, 1.0, 1),
         (MULTI_LABEL, ["tumour", "cyst"], [1.0, 0.0, 1.0]),
         (MULTI_LABEL, [], None),
-        (MULTI_LABEL, [0, 1, 1], [0.0, 1.0, 1.0]),
+        (MULTI_LABEL, [0.0, 1.0, 1.0], [0.0, 1.0, 1.0]),
+        (SINGLE_LABEL, True, 1),
         (MULTI_LABEL, np.array([0.0, 0.5, 1.0]), [0.0, 0.5, 1.0]),
         (REGRESSION, [1, 2.5, -3], [1.0, 2.5, -3.0]),
     ],
@@ -38,7 +39,7 @@ def test_labels_are_read(problem_type, label, expected):
 
 def test_indices_follow_the_names_of_the_dataset():
     stored = ["tumour", "cyst", "stone"]
-    reader = LabelReader("label", MULTI_LABEL, CLASSES, stored=stored)
+    reader = LabelReader("label", MULTI_LABEL, CLASSES, stored=stored, lists=True)
     assert reader([0]) == [0.0, 0.0, 1.0]
     assert reader([1, 2]) == [1.0, 1.0, 0.0]
     assert reader([]) == [0.0, 0.0, 0.0]
@@ -56,6 +57,9 @@ def test_indices_follow_the_names_of_the_dataset():
         (MULTI_LABEL, [1.0, 0.0], r"2 numbers, and the model has 3 outputs"),
         (MULTI_LABEL, [1.0, 0.0, 2.0], r"should hold numbers in \[0, 1\]"),
         (MULTI_LABEL, ["gland"], r"class 'gland' is not one"),
+        (MULTI_LABEL, [0, 1, 1], r"\[0, 1, 1\] may be classes, or a number for each label: give the column its type"),
+        (SINGLE_LABEL, float("nan"), r"nan is no class index"),
+        (SINGLE_LABEL, {"a": 1}, r"is no class index"),
         (REGRESSION, [1.0, float("nan"), 0.0], r"NaN or infinite"),
         (REGRESSION, 1.0, r"1 numbers, and the model has 3 outputs"),
         (REGRESSION, [1.0, None, 0.0], r"should hold numbers"),
@@ -170,3 +174,50 @@ def test_balanced_weights_come_from_the_training_rows(tmp_path, processor):
     assert trainer.task.class_weights == pytest.approx((1 / 3, 3.0, 3.0))
     with pytest.raises(DataError, match="needs a map-style dataset whose labels can be read beforehand"):
         SageTrainer(make_model("vit"), args, train_dataset=dataset.to_iterable_dataset(), processing_class=processor)
+
+
+class SeveralLabels(torch.utils.data.Dataset):
+    """Rows that a user's own code has prepared, with a number for each label."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return {"pixel_values": torch.zeros(3, 32, 32), "saliency": None, "labels": torch.tensor([1.0, 1.0, 0.0])}
+
+
+def test_the_problem_is_inferred_from_rows_that_say_nothing_of_their_types(tmp_path):
+    args = SageTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    for given in ({"train_dataset": SeveralLabels()}, {"eval_dataset": {"test": SeveralLabels()}}):
+        model = make_model("vit")
+        SageTrainer(model, args, **given)
+        assert model.config.problem_type == MULTI_LABEL
+    model.config.problem_type = SINGLE_LABEL
+    trainer = SageTrainer(model, args, train_dataset=SeveralLabels())
+    with pytest.raises(ValueError, match=r"Labels of \(2, 3\) and torch.float32 don't fit .*Set the model's config"):
+        trainer.compute_loss(model, trainer.data_collator([SeveralLabels()[0]] * 2))
+
+
+def test_names_may_be_missing_in_a_row_of_names(tmp_path, processor):
+    dataset = dataset_with([["stone"], [], ["cyst", "tumour"]], datasets.List(datasets.Value("string")))
+    model = make_model("vit")
+    model.config.id2label = dict(enumerate(CLASSES))
+    args = SageTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    trainer = SageTrainer(model, args, train_dataset=dataset, processing_class=processor)
+    assert [row["labels"] for row in trainer.train_dataset] == [[0.0, 1.0, 0.0], [0.0] * 3, [1.0, 0.0, 1.0]]
+
+
+def test_hidden_labels_are_none_for_predictions(tmp_path, processor):
+    dataset = dataset_with([-1, -1], datasets.Value("int64"))
+    args = SageTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
+    trainer = SageTrainer(make_model("vit"), args, processing_class=processor)
+    output = trainer.predict(dataset)
+    assert output.predictions.shape == (2, 3)
+    assert output.label_ids is None
+
+
+def test_grades_can_be_a_regression():
+    splits = splits_with([0, 2, 1], datasets.ClassLabel(names=["mild", "moderate", "severe"]))
+    encoded = encode_labels(splits, "label", REGRESSION)
+    assert list(encoded["train"]["label"]) == [0, 2, 1]
+    assert class_names(encoded, "label") == ["label"]

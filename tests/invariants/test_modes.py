@@ -144,8 +144,12 @@ def test_recomputing_activations_leaves_running_statistics_as_plain_training_doe
     step(recomputed, tmp_path / "mode", activation_checkpointing=True)
     unguided = make("mobilevit")
     step(unguided, tmp_path / "none", guidance="none")
+    switched_on_by_hand = make("mobilevit")
+    switched_on_by_hand.activation_checkpointing_enable()
+    step(switched_on_by_hand, tmp_path / "hand")
     for name, buffer in plain.named_buffers():
         torch.testing.assert_close(recomputed.get_buffer(name), buffer, msg=name)
+        torch.testing.assert_close(switched_on_by_hand.get_buffer(name), buffer, msg=name)
         torch.testing.assert_close(unguided.get_buffer(name), buffer, msg=name)
 
 

@@ -60,7 +60,9 @@ def train(problem_type: str, guidance: str, seed: int, epochs: int) -> dict[str,
     set_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         stored = names if problem_type == MULTI_LABEL else None
-        transform = AlignedTransform(processor, read_label=LabelReader("label", problem_type, names, stored=stored))
+        transform = AlignedTransform(
+            processor, read_label=LabelReader("label", problem_type, names, stored=stored, lists=True)
+        )
         trainer = SageTrainer(
             model=digits_model(names, problem_type=problem_type),
             args=SageTrainingArguments(
