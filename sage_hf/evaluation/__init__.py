@@ -10,6 +10,7 @@ from .open_set import OpenSet
 from .presentation_attack import PresentationAttack
 from .regression import Regression
 from .saliency_alignment import SaliencyAlignment
+from .spaces import export_metric, push_metric
 from .trainer_metrics import METRICS, classification_metrics, multi_label_metrics, regression_metrics
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "Regression",
     "SaliencyAlignment",
     "classification_metrics",
+    "export_metric",
     "mean_interval",
     "multi_label_metrics",
+    "push_metric",
     "regression_metrics",
 ]
