@@ -1,31 +1,31 @@
-"""Measures of a trained model."""
+"""Measures of a trained model: `evaluate` modules, and what shares them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from transformers import EvalPrediction
-
-from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
-from .classification import Classification, classification_metrics
+from .calibration import Calibration
+from .classification import Classification
 from .intervals import mean_interval
-from .multi_label import MultiLabel, multi_label_metrics
-from .regression import Regression, regression_metrics
-
-METRICS: dict[str, Callable[[EvalPrediction], dict[str, float]]] = {
-    SINGLE_LABEL: classification_metrics,
-    MULTI_LABEL: multi_label_metrics,
-    REGRESSION: regression_metrics,
-}
-"""What fits `compute_metrics`, by problem type."""
+from .multi_label import MultiLabel
+from .open_set import OpenSet
+from .presentation_attack import PresentationAttack
+from .regression import Regression
+from .saliency_alignment import SaliencyAlignment
+from .spaces import export_metric, push_metric
+from .trainer_metrics import METRICS, classification_metrics, multi_label_metrics, regression_metrics
 
 __all__ = [
     "METRICS",
+    "Calibration",
     "Classification",
     "MultiLabel",
+    "OpenSet",
+    "PresentationAttack",
     "Regression",
+    "SaliencyAlignment",
     "classification_metrics",
+    "export_metric",
     "mean_interval",
     "multi_label_metrics",
+    "push_metric",
     "regression_metrics",
 ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
-from scipy.special import expit
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
-from transformers import EvalPrediction
 
 
 class MultiLabel(evaluate.Metric):
@@ -17,7 +16,9 @@ class MultiLabel(evaluate.Metric):
     Subset accuracy (every label right), micro and macro F1 at a probability of one half, and mean average precision
     over the labels that occur, each in [0, 1].
 
-    `predictions` are probabilities and `references` zeros and ones, each (rows, labels).
+    Limitations:
+        One half is the threshold of every label, also of rare ones that another would suit better; mean average
+        precision needs none. Subset accuracy gets stricter with the number of labels.
 
     Example:
 
@@ -36,7 +37,7 @@ class MultiLabel(evaluate.Metric):
         return evaluate.MetricInfo(
             description="Subset accuracy, F1 and mean average precision of multi-label classification.",
             citation="",
-            inputs_description="predictions: probabilities of the labels; references: zeros and ones.",
+            inputs_description=inspect.getdoc(self._compute),
             features=datasets.Features(
                 {
                     "predictions": datasets.List(datasets.Value("float32")),
@@ -46,6 +47,23 @@ class MultiLabel(evaluate.Metric):
         )
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        """
+        Args:
+            predictions (`list[list[float]]`): probabilities, shape (rows, labels), in [0, 1].
+            references (`list[list[int]]`): shape (rows, labels), 1 where the label is present, 0 where it is not.
+
+        Returns:
+            `dict[str, float]`: each in [0, 1], higher is better.
+            - `subset_accuracy`: share of rows with every label right.
+            - `micro_f1`: F1 of all rows and labels taken together.
+            - `macro_f1`: mean F1 of the labels.
+            - `mean_average_precision`: mean over the labels that occur; left out if none does.
+
+        Raises:
+            `ValueError`: no rows; rows of different lengths; probabilities outside [0, 1]; references other than 0
+                and 1.
+        """
+        _check(predictions, references)
         probabilities, targets = np.asarray(predictions), np.asarray(references)
         predicted = (probabilities > 0.5).astype(int)
         scores = {
@@ -61,26 +79,16 @@ class MultiLabel(evaluate.Metric):
         return {name: float(value) for name, value in scores.items()}
 
 
-def multi_label_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """
-    [`MultiLabel`] of a Trainer's predictions: fits `compute_metrics` of [`SageTrainer`].
-
-    Args:
-        prediction ([`~transformers.EvalPrediction`]): `predictions` are logits and `label_ids` targets, each (rows,
-            labels). A soft target counts as present from one half on.
-
-    Example:
-
-    ```python
-    >>> import numpy as np
-    >>> from transformers import EvalPrediction
-    >>> from sage_hf.evaluation import multi_label_metrics
-    >>> logits, labels = np.array([[2.0, -1.0], [-3.0, 1.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
-    >>> multi_label_metrics(EvalPrediction(predictions=logits, label_ids=labels))["subset_accuracy"]
-    1.0
-
-    ```
-    """
-    references = (np.asarray(prediction.label_ids) >= 0.5).astype(int)
-    probabilities = expit(np.asarray(prediction.predictions, dtype=np.float64))
-    return MultiLabel(keep_in_memory=True).compute(predictions=probabilities, references=references)
+def _check(predictions: Any, references: Any) -> None:
+    widths = sorted({len(row) for rows in (predictions, references) for row in rows})
+    if len(widths) != 1 or widths == [0]:
+        raise ValueError(
+            f"Rows of predictions and references have {widths} numbers, expected one for each label in each row."
+        )
+    probabilities, targets = np.asarray(predictions, dtype=np.float64), np.asarray(references, dtype=np.float64)
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():  # NaN is not either
+        raise ValueError("Predictions hold NaN or a number outside [0, 1]. Apply a sigmoid to finite logits.")
+    if not np.isin(targets, (0, 1)).all():
+        raise ValueError(
+            f"References hold {np.setdiff1d(targets, (0, 1))[:5].tolist()}, expected 0 and 1. Round soft targets."
+        )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
-from transformers import EvalPrediction
 
 
 class Regression(evaluate.Metric):
     """
     Mean absolute error and root mean squared error, in the labels' own unit, and the coefficient of determination R2,
     at most 1; means over the outputs if there are several. R2 needs two rows.
+
+    Limitations:
+        Outputs with larger numbers rule the means of both errors: scale them alike. R2 compares with the mean of the
+        scored rows, and where these are all equal it is 1 if every prediction is right and 0 if not.
 
     Example:
 
@@ -32,11 +36,33 @@ class Regression(evaluate.Metric):
         return evaluate.MetricInfo(
             description="Mean absolute error, root mean squared error and R2 of a regression.",
             citation="",
-            inputs_description="predictions and references: a list of numbers for each row.",
+            inputs_description=inspect.getdoc(self._compute),
             features=datasets.Features({"predictions": numbers, "references": numbers}),
         )
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        """
+        Args:
+            predictions (`list[list[float]]`): outputs, shape (rows, outputs), finite.
+            references (`list[list[float]]`): the right numbers, likewise.
+
+        Returns:
+            `dict[str, float]`: means over the outputs.
+            - `mean_absolute_error`: in the labels' unit, 0 or more, lower is better.
+            - `root_mean_squared_error`: in the labels' unit, 0 or more, lower is better.
+            - `r2`: at most 1, 0 for a model that gives the mean, higher is better; left out of a single row.
+
+        Raises:
+            `ValueError`: no rows; rows of different lengths; numbers that are not finite.
+        """
+        widths = sorted({len(row) for rows in (predictions, references) for row in rows})
+        if len(widths) != 1 or widths == [0]:
+            raise ValueError(
+                f"Rows of predictions and references have {widths} numbers, expected one for each output in each row."
+            )
+        for name, rows in (("Predictions", predictions), ("References", references)):
+            if not np.isfinite(np.asarray(rows, dtype=np.float64)).all():
+                raise ValueError(f"{name} hold NaN or infinity, expected finite numbers. Leave such rows out.")
         scores = {
             "mean_absolute_error": mean_absolute_error(references, predictions),
             "root_mean_squared_error": root_mean_squared_error(references, predictions),
@@ -44,28 +70,3 @@ class Regression(evaluate.Metric):
         if len(references) > 1:
             scores["r2"] = r2_score(references, predictions)
         return {name: float(value) for name, value in scores.items()}
-
-
-def regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """
-    [`Regression`] of a Trainer's predictions: fits `compute_metrics` of [`SageTrainer`].
-
-    Args:
-        prediction ([`~transformers.EvalPrediction`]): `predictions` are outputs (rows, outputs), `label_ids` the same
-            or (rows,).
-
-    Example:
-
-    ```python
-    >>> import numpy as np
-    >>> from transformers import EvalPrediction
-    >>> from sage_hf.evaluation import regression_metrics
-    >>> outputs, labels = np.array([[1.0], [4.0]]), np.array([1.0, 3.0])
-    >>> regression_metrics(EvalPrediction(predictions=outputs, label_ids=labels))["mean_absolute_error"]
-    0.5
-
-    ```
-    """
-    outputs = np.asarray(prediction.predictions, dtype=np.float64)
-    labels = np.asarray(prediction.label_ids, dtype=np.float64).reshape(outputs.shape)
-    return Regression(keep_in_memory=True).compute(predictions=outputs, references=labels)

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sage_hf.evaluation import PresentationAttack
+
+
+def attack_rates(predictions, references, **kwargs):
+    return PresentationAttack(keep_in_memory=True).compute(predictions=predictions, references=references, **kwargs)
+
+
+def naive_curve(scores, labels):
+    """(BPCER, share of attacks found) at every threshold, none called an attack first."""
+    thresholds = [np.inf, *sorted(set(scores), reverse=True)]
+    bona_fide, attacks = scores[labels == 0], scores[labels == 1]
+    return [(np.mean(bona_fide >= threshold), np.mean(attacks >= threshold)) for threshold in thresholds]
+
+
+def naive_equal_error(curve):
+    """Bisection on the way along the curve, from nothing called an attack to all."""
+    places = np.arange(len(curve))
+    low, high = 0.0, len(curve) - 1.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        x, y = (np.interp(middle, places, [point[axis] for point in curve]) for axis in (0, 1))
+        low, high = (middle, high) if 1 - y > x else (low, middle)
+    return np.interp(low, places, [point[0] for point in curve])
+
+
+def test_by_hand():
+    # At 0.5: print 1 of 3 missed, lens 1 of 1; bona fide 1 of 4 rejected.
+    scores = [0.1, 0.2, 0.3, 0.5, 0.9, 0.8, 0.15, 0.4]
+    types = [None, None, None, None, "print", "print", "print", "lens"]
+    found = attack_rates(scores, [0, 0, 0, 0, 1, 1, 1, 1], attack_types=types)
+    assert found["apcer_by_type"] == pytest.approx({"lens": 1.0, "print": 1 / 3})
+    assert (found["apcer"], found["bpcer"], found["acer"]) == (1.0, 0.25, 0.625)
+    assert found["threshold"] == 0.5
+    # From 0.4 on: 1 bona fide of 4 rejected, 1 attack of 4 missed. No attack is found before 0.8, 2 without an error.
+    assert (found["eer"], found["eer_threshold"]) == (0.25, 0.4)
+    assert (found["tpr_at_fpr_0.001"], found["tpr_at_fpr_0.1"]) == (0.5, 0.5)
+    assert found["auroc"] == pytest.approx((4 + 4 + 1 + 3) / 16)
+    assert "apcer_by_type" not in attack_rates(scores, [0, 0, 0, 0, 1, 1, 1, 1])
+
+
+def test_d_prime_by_hand():
+    # Means 1/2 and 2, population variances 1/4 and 1.
+    assert attack_rates([0, 1, 1, 3], [0, 0, 1, 1], threshold=1)["d_prime"] == pytest.approx(1.5 / np.sqrt(5 / 8))
+    assert attack_rates([0.1] * 3 + [0.7] * 3, [0] * 3 + [1] * 3)["d_prime"] == np.inf
+    assert attack_rates([0.7] * 3 + [0.1] * 3, [0] * 3 + [1] * 3)["d_prime"] == -np.inf
+    assert attack_rates([0.7] * 6, [0] * 3 + [1] * 3)["d_prime"] == 0.0
+
+
+def test_of_normal_scores():
+    # Deviation 1, means 2 apart: d-prime 2, EER the normal distribution at -1 (0.1587), AUROC at sqrt(2) (0.9214), and
+    # with 1 % false positives, where the threshold is 2.3263, 1 - Phi(0.3263) = 0.3721 of the attacks.
+    from scipy.special import ndtri
+
+    quantiles = ndtri((np.arange(20000) + 0.5) / 20000)
+    found = attack_rates(np.concatenate([quantiles, quantiles + 2]), np.repeat([0, 1], 20000), threshold=1.0)
+    assert found["d_prime"] == pytest.approx(2, abs=2e-3)
+    assert found["eer"] == pytest.approx(0.1587, abs=1e-4)
+    assert found["eer_threshold"] == pytest.approx(1, abs=1e-3)
+    assert found["auroc"] == pytest.approx(0.9214, abs=1e-4)
+    assert found["tpr_at_fpr_0.01"] == pytest.approx(0.3721, abs=1e-3)
+    assert (found["apcer"], found["bpcer"]) == pytest.approx((0.1587, 0.1587), abs=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 4))
+def test_by_loops_and_invariances(seed, rows, decimals):
+    generator = np.random.default_rng(seed)
+    scores = generator.random(rows).round(decimals)
+    labels = np.concatenate([[0, 1], generator.integers(0, 2, rows - 2)])
+    found = attack_rates(scores, labels)
+    curve = naive_curve(scores, labels)
+    assert found["eer"] == pytest.approx(naive_equal_error(curve), abs=1e-6)
+    assert found["tpr_at_fpr_0.1"] == max(y for x, y in curve if x <= 0.1)
+    assert found["apcer"] == np.mean(scores[labels == 1] < 0.5)
+    assert found["bpcer"] == np.mean(scores[labels == 0] >= 0.5)
+    # At its threshold the two rates are as near as they get.
+    gaps = [abs(1 - y - x) for x, y in curve]
+    at = found["eer_threshold"]
+    gap = abs(np.mean(scores[labels == 1] < at) - np.mean(scores[labels == 0] >= at))
+    assert gap == pytest.approx(min(gaps))
+    ranked = ("eer", "auroc", "tpr_at_fpr_0.001", "tpr_at_fpr_0.01", "tpr_at_fpr_0.1", "apcer", "bpcer", "acer")
+    # Any increasing function leaves what ranks say, if the threshold goes with it.
+    moved = attack_rates(np.exp(scores), labels, threshold=np.exp(0.5))
+    assert {name: moved[name] for name in ranked} == pytest.approx({name: found[name] for name in ranked})
+    # Numbers on another scale have the same d-prime; attacks and bona fide exchanged, the same EER and AUROC.
+    assert attack_rates(scores / 4 + 0.5, labels)["d_prime"] == pytest.approx(found["d_prime"])
+    mirrored = attack_rates(1 - scores, 1 - labels)
+    assert (mirrored["eer"], mirrored["auroc"]) == pytest.approx((found["eer"], found["auroc"]))
+
+
+def test_rates_that_are_asked_for():
+    found = attack_rates([0.1, 0.9], [0, 1], false_positive_rates=[0.05])
+    assert [name for name in found if name.startswith("tpr")] == ["tpr_at_fpr_0.05"]
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "options", "message"),
+    [
+        ([0.1, 0.2], [0, 0], {}, r"References hold \[0\], expected both 0 \(bona fide\) and 1"),
+        ([], [], {}, r"References hold \[\]"),
+        ([0.1, 0.2], [0, 2], {}, r"References hold \[0, 2\]"),
+        ([0.1, np.nan], [0, 1], {}, "The score of row 1 is nan"),
+        ([0.1, 1.2], [0, 1], {}, r"Scores are in \[0.1, 1.2\], expected \[0, 1\]"),
+        ([0.1, 0.2], [0, 1], {"threshold": np.nan}, "threshold is nan"),
+        ([0.1, 0.2], [0, 1], {"attack_types": ["a"]}, "1 attack types and 2 references"),
+        ([0.1, 0.2], [0, 1], {"attack_types": ["a", None]}, "Row 1 is an attack without a type"),
+        ([0.1, 0.2], [0, 1], {"false_positive_rates": [1]}, "A false positive rate is 1"),
+    ],
+)
+def test_bad_input_is_named(predictions, references, options, message):
+    with pytest.raises(ValueError, match=message):
+        attack_rates(predictions, references, **options)
