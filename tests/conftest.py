@@ -10,6 +10,7 @@ from types import ModuleType
 
 # Before the Hugging Face libraries read them: no test may reach the network, or see what another run has cached.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # which speaks to hosts of its own
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="sage-hf-tests-")
 
 # Before transformers looks for torchvision.
