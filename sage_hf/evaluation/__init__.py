@@ -8,7 +8,7 @@ from transformers import EvalPrediction
 
 from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from .classification import Classification, classification_metrics
-from .intervals import mean_interval
+from .intervals import bootstrap_intervals, mean_interval
 from .multi_label import MultiLabel, multi_label_metrics
 from .regression import Regression, regression_metrics
 
@@ -24,6 +24,7 @@ __all__ = [
     "Classification",
     "MultiLabel",
     "Regression",
+    "bootstrap_intervals",
     "classification_metrics",
     "mean_interval",
     "multi_label_metrics",
