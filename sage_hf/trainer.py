@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any, ClassVar, cast
 
 import datasets
@@ -27,7 +28,8 @@ from .embeddings import EmbeddingCapture, config_of, release_captures
 from .forwarding import Encoder
 from .freezing import FrozenLayers
 from .heads import how_to_load
-from .hub import write_run_card
+from .hub import RunRecord, record_run, write_model_card
+from .hub.run_record import energy_of
 from .objectives import Objective
 from .tasks import Task
 from .tracking import TermTracker
@@ -384,23 +386,30 @@ class SageTrainer(CheckpointTrainer):
         self, *, metrics: dict[str, dict[str, float]] | None = None, **kwargs: Any
     ) -> None:
         """
-        Write the checkpoint's card, from the run; a card that a person has made their own is left alone.
+        Write the checkpoint's card and the run's record; what a person edited in an earlier card stays.
 
         What was once given is kept for the cards of later pushes, which `Trainer` asks for without any of it.
 
         Args:
             metrics (`dict[str, dict[str, float]]`, *optional*): measured values by split and metric.
-            **kwargs: `model_name`, `dataset` (Hub id), `license`, `tags`, `finetuned_from`, as in `Trainer`.
+            **kwargs: `model_name`, `dataset` (Hub id), `license`, `tags`, `finetuned_from`, as in `Trainer`;
+                `template`, as for [`~sage_hf.hub.write_model_card`]; any field of [`~sage_hf.hub.RunRecord`].
         """
         given = kwargs | {"metrics": metrics}
         self._card |= {name: value for name, value in given.items() if value is not None}
         if not self.is_world_process_zero():
             return
-        write_run_card(
+        known = {one.name for one in fields(RunRecord)} - {"tags"}
+        tags = self._card.get("tags") or []
+        record = record_run(
             self.args,
             self.model_config,
-            annotated=self.annotated_share(),
-            own_tags=self._tag_names,
+            self.state,
             loading=how_to_load(self.accelerator.unwrap_model(self.model)),
-            **self._card,
+            annotated=self.annotated_share(),
+            energy=energy_of(self.callback_handler.callbacks),
+            tags=[*self._tag_names, *([tags] if isinstance(tags, str) else tags)],
+            **{"base_model": self._card.get("finetuned_from")}
+            | {name: value for name, value in self._card.items() if name in known},
         )
+        write_model_card(str(self.args.output_dir), record, self._card.get("template"))

@@ -267,6 +267,7 @@ def test_checkpoint_has_no_pickle_and_no_token(tmp_path, dataset, processor):
         "model.safetensors",
         "preprocessor_config.json",
         "training_args.json",
+        "run.json",
         "README.md",
     }
     for path in (tmp_path / "run").iterdir():
@@ -515,11 +516,11 @@ def test_what_does_not_go_together_is_explained(tmp_path, dataset):
 def test_the_best_checkpoint_survives_a_resumption_that_saves_nothing_more(tmp_path):
     settings = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
     settings |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
-    whole = make_trainer(tmp_path / "run", train_dataset=Rows(), eval_dataset=Rows(), max_steps=4, **settings)
+    whole = make_trainer(tmp_path, train_dataset=Rows(), eval_dataset=Rows(), max_steps=4, **settings)
     whole.train()
     assert whole.state.best_global_step == 1  # the loss falls, and the greatest is taken for the best
-    again = make_trainer(tmp_path / "run", train_dataset=Rows(), eval_dataset=Rows(), max_steps=4, **settings)
+    again = make_trainer(tmp_path, train_dataset=Rows(), eval_dataset=Rows(), max_steps=4, **settings)
     again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
-    assert again.state.best_model_checkpoint.endswith("checkpoint-1")
+    assert str(again.state.best_model_checkpoint).endswith("checkpoint-1")
     for (name, one), other in zip(whole.model.named_parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other), name

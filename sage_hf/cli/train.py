@@ -26,6 +26,7 @@ from ..heads import how_to_load, load_image_classifier
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
+from .card_material import draw_pictures, fingerprint, intervals, read_compared_run, revision_of
 from .model_options import add_adapters, needs_interpolation, resize_inputs
 
 
@@ -54,6 +55,22 @@ class RunArguments:
     )
     lora_rank: int | None = field(
         default=None, metadata={"help": "Train low-rank adapters of all linear layers (peft), and the head in full."}
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "Identifier of the checkpoint's licence, for its card."}
+    )
+    annotation: str | None = field(default=None, metadata={"help": "How the maps came about, in words, for the card."})
+    compare_with: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Folders of other runs on the same data (a baseline, a control), to stand in the card."},
+    )
+    bootstrap_resamples: int = field(
+        default=1000, metadata={"help": "Resamples for the intervals of the figures, 0 for none."}
+    )
+    card_template: str | None = field(default=None, metadata={"help": "A template of your own for the card."})
+    card_pictures: int = field(
+        default=0,
+        metadata={"help": "Training pictures to show on the card, with their views. They are published with it."},
     )
     config: str | None = field(default=None, metadata={"help": "YAML file with any of these arguments; flags win."})
     json: bool = field(default=False, metadata={"help": "Print the results as JSON."})
@@ -181,7 +198,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         compute_metrics=METRICS[problem_type],
     )
     # Checked now as well, so that no bad row of a test split turns up when training is over.
-    evaluated = {
+    evaluated: dict[str, Any] = {
         # The Trainer has prepared and checked the one that it evaluates on as it goes.
         name: trainer.eval_dataset if name == run_args.eval_split else trainer.preparation(split, name, check=True)
         for name, split in splits.items()
@@ -190,11 +207,26 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     output = trainer.train(resume_from_checkpoint=resume)
     trainer.save_model(_internal_call=True)  # pushed below, with its results
     trainer.save_state()
-    metrics = {name: trainer.evaluate(split, metric_key_prefix=name) for name, split in evaluated.items()}
+    predictions = {name: trainer.predict(split, metric_key_prefix=name) for name, split in evaluated.items()}
+    metrics = {name: prediction.metrics or {} for name, prediction in predictions.items()}
     results = _results(trainer, output, metrics)
-    dataset = None if Path(run_args.dataset).exists() else run_args.dataset
-    trainer.create_model_card(dataset=dataset, metrics=results["metrics"])
+    results["data"] = fingerprint(splits)
     if trainer.is_world_process_zero():
+        results["intervals"] = {
+            name: intervals(prediction, problem_type, run_args.bootstrap_resamples)
+            for name, prediction in predictions.items()
+        }
+        trainer.create_model_card(
+            dataset=None if Path(run_args.dataset).exists() else run_args.dataset,
+            dataset_revision=revision_of(splits),
+            base_model_revision=getattr(config, "_commit_hash", None),
+            license=run_args.license,
+            annotation=run_args.annotation,
+            template=run_args.card_template,
+            metrics={name: figures | results["intervals"][name] for name, figures in results["metrics"].items()},
+            compared=[read_compared_run(folder, results) for folder in run_args.compare_with],
+            pictures=draw_pictures(trainer, run_args.card_pictures),
+        )
         kept = {name: value for name, value in results.items() if name != "output_dir"}
         (Path(str(args.output_dir)) / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
     if args.push_to_hub:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .calibration import Calibration
 from .classification import Classification
-from .intervals import mean_interval
+from .intervals import bootstrap_intervals, mean_interval
 from .multi_label import MultiLabel
 from .open_set import OpenSet
 from .presentation_attack import PresentationAttack
@@ -22,6 +22,7 @@ __all__ = [
     "PresentationAttack",
     "Regression",
     "SaliencyAlignment",
+    "bootstrap_intervals",
     "classification_metrics",
     "export_metric",
     "mean_interval",

@@ -25,6 +25,7 @@ def arguments(folder, *more):
         "train",
         *("--model", str(folder / "model"), "--dataset", str(folder / "data"), "--output_dir", str(folder / "out")),
         *("--num_train_epochs", "1", "--per_device_train_batch_size", "4", "--use_cpu", "--report_to", "none"),
+        *("--bootstrap_resamples", "20"),
         *more,
     ]
 

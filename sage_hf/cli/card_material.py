@@ -1,0 +1,120 @@
+"""What a card shows beside the run itself: intervals, other runs, revisions, pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from transformers import EvalPrediction
+from transformers.trainer_utils import PredictionOutput
+
+from ..data.saliency import DataError
+from ..evaluation import METRICS, bootstrap_intervals
+from ..objectives import SageObjective
+from ..trainer import SageTrainer
+from ..visualization import grid, heat_map, picture
+
+VIEWS = "views.png"
+
+
+def intervals(prediction: PredictionOutput, problem_type: str, resamples: int) -> dict[str, dict[str, float]]:
+    """The figures of a split, with the ends of their 95% intervals; empty without resamples."""
+    if not resamples:
+        return {}
+
+    def compute(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        return METRICS[problem_type](EvalPrediction(predictions=predictions, label_ids=references))
+
+    return bootstrap_intervals(
+        compute, np.asarray(prediction.predictions), np.asarray(prediction.label_ids), resamples=resamples
+    )
+
+
+def read_compared_run(folder: str, run: dict[str, Any]) -> dict[str, Any]:
+    """
+    What a card says of another run: its guidance, control, seed and figures.
+
+    Args:
+        folder (`str`): the other run's output folder, with its `results.json`.
+        run (`dict`): this run's results.
+
+    Raises:
+        `ValueError`: there is none, or it is no run of the same data and budget.
+    """
+    path = Path(folder) / "results.json"
+    if not path.is_file():
+        raise ValueError(
+            f"compare_with: {folder} has no results.json; name the output folder of a `sage-hf train` run."
+        )
+    other = json.loads(path.read_text(encoding="utf-8"))
+    for name, what in (("data", "other data"), ("steps", "another number of steps")):
+        if other.get(name) != run[name]:
+            raise ValueError(
+                f"compare_with: {folder} was trained on {what} ({other.get(name)}, here {run[name]}): the two can't "
+                "be compared on one card."
+            )
+    kept = ("guidance", "saliency_control", "seed", "metrics")
+    return {name: other[name] for name in kept}
+
+
+def fingerprint(splits: datasets.DatasetDict) -> dict[str, int]:
+    """How many rows each split has: what two runs must share to stand in one table."""
+    return {name: len(split) for name, split in splits.items()}
+
+
+def revision_of(splits: datasets.DatasetDict) -> str | None:
+    """The commit of the Hub dataset that the splits were downloaded from, `None` for local data."""
+    for split in splits.values():
+        for source in split.info.download_checksums or {}:
+            if found := re.search(r"@([0-9a-f]{40})/", source):
+                return found[1]
+    return None
+
+
+def draw_pictures(trainer: SageTrainer, count: int) -> dict[str, str]:
+    """
+    Draw the first annotated training pictures, their maps and views, into the output folder.
+
+    Returns:
+        `dict[str, str]`: captions by file name; empty if no pictures are wanted, or nothing guides.
+
+    Raises:
+        [`DataError`]: pictures that can't be drawn, being of other than one or three channels.
+    """
+    objective = trainer.guidance_objective
+    if count < 1 or objective is None:
+        return {}
+    dataset: Any = trainer.train_dataset
+    rows: list[dict[str, Any]] = []
+    for index in range(len(dataset)):
+        row = dataset[index]
+        if row.get("saliency") is not None:
+            rows.append(row)
+        if len(rows) == max(count, *objective.fewest_rows):
+            break
+    pixel_values = torch.stack([row["pixel_values"] for row in rows])
+    if pixel_values.shape[1] not in (1, 3):
+        raise DataError(f"card_pictures: pictures of {pixel_values.shape[1]} channels can't be drawn. Leave it out.")
+    saliency = torch.stack([row["saliency"] for row in rows])
+    generator = torch.Generator().manual_seed(trainer.args.seed)
+    views = objective.views(pixel_values, saliency, torch.arange(len(rows)), generator)
+    headers = [
+        "image",
+        "saliency",
+        *(["x+ keeps it", "x- removes it"] if isinstance(objective, SageObjective) else []),
+    ]
+    processor: Any = trainer.processing_class
+    mean, std = (
+        getattr(processor, name, None) or default for name, default in (("image_mean", [0.0]), ("image_std", [1.0]))
+    )
+    cells = [
+        [picture(x, mean, std), heat_map(s), *(picture(view[index], mean, std) for view in views)][: len(headers)]
+        for index, (x, s) in enumerate(zip(pixel_values, saliency, strict=True))
+    ]
+    grid(cells[:count], headers).save(Path(str(trainer.args.output_dir)) / VIEWS)
+    return {VIEWS: "Training pictures, their maps, and the views that keep and that remove what the maps mark."}

@@ -1,0 +1,97 @@
+"""Cards that are written again and again, by a program, and edited in between, by people."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import yaml
+
+SECTION = re.compile(
+    r"<!-- sage_hf: (?P<name>[a-z_]+) (?P<digest>[0-9a-f]{12}) -->\n(?P<body>.*?)\n<!-- /sage_hf: (?P=name) -->",
+    re.DOTALL,
+)
+FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+
+
+def section(name: str, body: str) -> str:
+    """
+    A part of a card between two comments that don't show; the first holds a digest of the part as it was written.
+
+    Args:
+        name (`str`): lower-case letters and underscores.
+        body (`str`): Markdown.
+
+    Example:
+
+    ```python
+    >>> from sage_hf.hub.sections import section
+    >>> print(section("use", "Load it."))
+    <!-- sage_hf: use ebc977e64417 -->
+    Load it.
+    <!-- /sage_hf: use -->
+
+    ```
+    """
+    body = body.strip("\n")
+    return f"<!-- sage_hf: {name} {_digest(body)} -->\n{body}\n<!-- /sage_hf: {name} -->"
+
+
+def refresh(existing: str, generated: str) -> str:
+    """
+    A card written anew, with what people did to the one before.
+
+    Sections that stand as they were written are replaced. A section that someone edited stays as it is, one that
+    someone removed stays away, and all text outside of sections stays where it is. A card without any section is
+    someone's own and is left alone. In the front matter, what someone added stays, lists are united, and a value that
+    the run does not know (a licence, say) stays; anything else follows the run.
+
+    Args:
+        existing (`str`): the card before, whole.
+        generated (`str`): the card that the run gives.
+
+    Example:
+
+    ```python
+    >>> from sage_hf.hub.sections import refresh, section
+    >>> before = "My title\\n\\n" + section("results", "0.5") + "\\n\\nAsk me."
+    >>> "0.6" in refresh(before, section("results", "0.6")) and "Ask me." in refresh(before, section("results", "0.6"))
+    True
+    >>> refresh(before.replace("0.5", "about 0.5"), section("results", "0.6")) == before.replace("0.5", "about 0.5")
+    True
+
+    ```
+    """
+    if SECTION.search(existing) is None:
+        return existing
+    bodies = {match["name"]: match[0] for match in SECTION.finditer(generated)}
+
+    def replaced(match: re.Match[str]) -> str:
+        untouched = match["digest"] == _digest(match["body"])
+        return bodies.get(match["name"], match[0]) if untouched else match[0]
+
+    text = SECTION.sub(replaced, existing)
+    before, now = FRONT_MATTER.match(text), FRONT_MATTER.match(generated)
+    if before is None or now is None:
+        return text
+    merged = _merge(yaml.safe_load(before[1]) or {}, yaml.safe_load(now[1]) or {})
+    return f"---\n{front_matter(merged)}---\n{text[before.end() :]}"
+
+
+def front_matter(data: dict[str, Any]) -> str:
+    """YAML in the order of its keys, as the Hub's own tools write it."""
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def _merge(existing: dict[str, Any], generated: dict[str, Any]) -> dict[str, Any]:
+    merged = existing | generated
+    for key, value in generated.items():
+        old = existing.get(key)
+        if isinstance(old, list) and isinstance(value, list) and all(isinstance(one, str) for one in [*old, *value]):
+            merged[key] = list(dict.fromkeys([*value, *old]))
+    return merged
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()[:12]
