@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "fine-tune an image classifier on a dataset with saliency maps",
     "data": "build saliency datasets",
     "models": "list the architectures that can be trained",
+    "push": "publish a run's folder on the Hub",
 }
 
 
@@ -43,11 +44,15 @@ def main(argv: list[str] | None = None) -> int:
         from .train import run
     elif args.command == "models":
         from .models import run
+    elif args.command == "push":
+        from .push import run
     else:
         from .data import run
+    from ..errors import PushError
+
     try:
         run(args.arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, PushError) as error:
         # Mistakes of input, which the message explains; anything else is a defect and keeps its traceback.
         print(f"sage-hf {args.command}: {error}", file=sys.stderr)
         return 1

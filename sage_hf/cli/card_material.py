@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 from transformers.trainer_utils import PredictionOutput
+from transformers.utils import CONFIG_NAME, cached_file
+from transformers.utils.hub import extract_commit_hash
 
 from ..data.saliency import DataError
 from ..evaluation import METRICS, bootstrap_intervals
@@ -69,11 +71,19 @@ def fingerprint(splits: datasets.DatasetDict) -> dict[str, int]:
 
 def revision_of(splits: datasets.DatasetDict) -> str | None:
     """The commit of the Hub dataset that the splits were downloaded from, `None` for local data."""
+    # `datasets` keeps what it downloaded in a folder that is named after the commit.
     for split in splits.values():
-        for source in split.info.download_checksums or {}:
-            if found := re.search(r"@([0-9a-f]{40})/", source):
-                return found[1]
+        for file in split.cache_files:
+            if re.fullmatch(r"[0-9a-f]{40}", commit := Path(file["filename"]).parent.name):
+                return commit
     return None
+
+
+def model_revision(path: str, revision: str) -> str | None:
+    """The commit of a model on the Hub that a branch or tag stands for, `None` for a local model."""
+    if Path(path).exists():
+        return None
+    return extract_commit_hash(cached_file(path, CONFIG_NAME, revision=revision), None)
 
 
 def draw_pictures(trainer: SageTrainer, count: int) -> dict[str, str]:

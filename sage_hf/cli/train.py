@@ -26,7 +26,7 @@ from ..heads import how_to_load, load_image_classifier
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
-from .card_material import draw_pictures, fingerprint, intervals, read_compared_run, revision_of
+from .card_material import draw_pictures, fingerprint, intervals, model_revision, read_compared_run, revision_of
 from .model_options import add_adapters, needs_interpolation, resize_inputs
 
 
@@ -218,8 +218,8 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         }
         trainer.create_model_card(
             dataset=None if Path(run_args.dataset).exists() else run_args.dataset,
-            dataset_revision=revision_of(splits),
-            base_model_revision=getattr(config, "_commit_hash", None),
+            dataset_revision=None if Path(run_args.dataset).exists() else revision_of(splits),
+            base_model_revision=model_revision(run_args.model, run_args.model_revision),
             license=run_args.license,
             annotation=run_args.annotation,
             template=run_args.card_template,

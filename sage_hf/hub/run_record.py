@@ -156,7 +156,6 @@ def record_run(
         repo_id=known.pop("repo_id", None) or args.hub_model_id or folder.name,
         # A local path says nothing to others, and may say too much.
         base_model=source if source and not Path(source).exists() else None,
-        base_model_revision=known.pop("base_model_revision", None) or getattr(config, "_commit_hash", None),
         seconds=next(
             (entry["train_runtime"] for entry in reversed(state.log_history) if "train_runtime" in entry), None
         ),

@@ -85,7 +85,7 @@ def front_matter(data: dict[str, Any]) -> str:
 
 
 def _merge(existing: dict[str, Any], generated: dict[str, Any]) -> dict[str, Any]:
-    merged = existing | generated
+    merged = generated | {key: value for key, value in existing.items() if key not in generated}
     for key, value in generated.items():
         old = existing.get(key)
         if isinstance(old, list) and isinstance(value, list) and all(isinstance(one, str) for one in [*old, *value]):

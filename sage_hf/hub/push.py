@@ -1,0 +1,233 @@
+"""Publish a run's folder: checked first, sent again when the Hub stumbles, nothing lost when it falls."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError, LocalTokenNotFoundError
+from transformers.utils import logging
+
+from ..errors import PushError
+from .model_card import render_model_card
+from .results import write_eval_results
+from .run_record import RECORD, RunRecord
+from .sections import refresh
+
+logger = logging.get_logger(__name__)
+T = TypeVar("T")
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+NOT_PUSHED = ("_*", "runs", "optimizer*", "scheduler*", "scaler*", "rng_state*")
+"""What only resuming needs, and what trackers leave behind; and folders of checkpoints."""
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
+TEXT = (".json", ".md", ".yaml", ".yml", ".txt", ".csv")
+TRANSIENT = (408, 429, 500, 502, 503, 504)
+WAITS = (1.0, 2.0, 4.0, 8.0)
+"""Seconds between attempts, where the Hub names none."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Where a push went."""
+
+    url: str
+    commit: str
+    pull_request: int | None = None
+
+
+def check_folder(folder: Path) -> None:
+    """
+    Refuse what should not be published.
+
+    Raises:
+        `ValueError`: there is no checkpoint, or a file holds a pickle, a Hub token, or the path of the home folder.
+    """
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise ValueError(f"{folder} holds no checkpoint: none of {', '.join(WEIGHTS)} is there.")
+    home = str(Path.home()).encode()
+    for path in published_files(folder):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix in PICKLES:
+            raise ValueError(f"{name} is a pickle, which can run code where it is loaded. Remove it from {folder}.")
+        if path.suffix in TEXT:
+            content = path.read_bytes()
+            if TOKEN.search(content):
+                raise ValueError(f"{name} holds a Hub token. Remove it, and revoke the token if others have seen it.")
+            if len(home) > 1 and home + b"/" in content:
+                raise ValueError(f"{name} names your home folder ({Path.home()}). Remove the path from it.")
+
+
+def published_files(folder: Path) -> Iterator[Path]:
+    """The files of a folder that a push sends."""
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        hidden = any(part.startswith(".") and part != ".eval_results" for part in relative.parts)
+        beside = any(relative.match(pattern) or relative.parts[0] == pattern for pattern in NOT_PUSHED)
+        if path.is_file() and not hidden and not beside and not relative.parts[0].startswith("checkpoint-"):
+            yield path
+
+
+def push_run(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    template: str | Path | None = None,
+    api: HfApi | None = None,
+    wait: Callable[[float], None] = time.sleep,
+) -> Pushed:
+    """
+    Push a run's output folder to a model repository, with its card made for that repository.
+
+    A card that people have edited, here or on the Hub, keeps their edits. The push may be repeated: what has arrived
+    is not sent again, and nothing is committed twice.
+
+    Args:
+        folder (`str` or `Path`): the checkpoint.
+        repo_id (`str`): `owner/name`; made if it does not exist.
+        private (`bool`, *optional*, defaults to `False`): make a new repository private.
+        revision (`str`, *optional*): branch, made if it does not exist; `main` if not given.
+        create_pr (`bool`, *optional*, defaults to `False`): open a pull request and push to that.
+        template (`str` or `Path`, *optional*): of the card, as for [`write_model_card`].
+        api (`HfApi`, *optional*): with an endpoint and a token; those of the environment if not given.
+        wait (`Callable`, *optional*): waits between attempts, in seconds.
+
+    Returns:
+        [`Pushed`]: address and commit.
+
+    Raises:
+        `ValueError`: the folder should not be published, or its card was edited both here and on the Hub.
+        [`PushError`]: the Hub did not take it.
+    """
+    folder, api = Path(folder), api or HfApi()
+    check_folder(folder)
+    attempt = _Attempts(folder, repo_id, wait)
+    attempt(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+    target, number = revision, None
+    if revision is not None:
+        attempt(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+    if create_pr:
+        # Opened first, and pushed to: a commit that opens one itself would open another when it is repeated.
+        title = f"Upload {folder.resolve().name}"
+        number = attempt(lambda: api.create_pull_request(repo_id, title=title)).num
+        target = f"refs/pr/{number}"
+    attempt(lambda: _refresh_card(folder, repo_id, target, template, api))
+    check_folder(folder)
+    paths = [path.relative_to(folder).as_posix() for path in published_files(folder)]
+    commit = attempt(
+        lambda: api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            revision=target,
+            allow_patterns=paths,
+            commit_message=f"Upload {folder.resolve().name}",
+        )
+    )
+    return Pushed(url=f"{api.endpoint}/{repo_id}", commit=commit.oid, pull_request=number)
+
+
+def _refresh_card(folder: Path, repo_id: str, revision: str | None, template: Any, api: HfApi) -> None:
+    """The card for the repository, with what was edited in the folder or on the Hub."""
+    path, generated = folder / "README.md", None
+    if (folder / RECORD).is_file():
+        record = RunRecord.load(folder)
+        record.repo_id = repo_id
+        record.save(folder)
+        write_eval_results(record, folder)
+        generated = render_model_card(record, template)
+    here = path.read_text(encoding="utf-8") if path.is_file() else None
+    there = _remote_card(repo_id, revision, api)
+    if generated is None:  # not a run of ours: the card is the user's affair
+        return
+    ours = generated if here is None else refresh(here, generated)
+    theirs = generated if there is None else refresh(there, generated)
+    if generated not in (ours, theirs) and ours != theirs:
+        raise ValueError(
+            f"README.md was edited both in {folder} and on the Hub ({repo_id}). Bring the two together in {path}, and "
+            "put the same text on the Hub; or remove one of them."
+        )
+    path.write_text(theirs if ours == generated else ours, encoding="utf-8")
+
+
+def _remote_card(repo_id: str, revision: str | None, api: HfApi) -> str | None:
+    try:
+        file = api.hf_hub_download(repo_id, "README.md", revision=revision)
+    except EntryNotFoundError:
+        return None
+    return Path(file).read_text(encoding="utf-8")
+
+
+class _Attempts:
+    """Calls the Hub again after what may pass, and says what is left to do after what won't."""
+
+    def __init__(self, folder: Path, repo_id: str, wait: Callable[[float], None]):
+        self.folder, self.repo_id, self.wait = folder, repo_id, wait
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        for seconds in (*WAITS, None):
+            try:
+                return call()
+            except (HTTPError, RuntimeError, LocalTokenNotFoundError) as error:
+                cause = _cause(error)
+                if cause is None:
+                    raise  # a defect, not the Hub's doing
+                if seconds is None or not _passes(cause):
+                    raise PushError(self._explain(cause)) from error
+                logger.warning("The Hub answered %s; trying again.", _short(cause))
+                self.wait(_retry_after(cause) or seconds)
+        raise AssertionError("unreachable")
+
+    def _explain(self, error: Exception) -> str:
+        again = (
+            f"Nothing in {self.folder} was changed but its card. Repeat the push: what has arrived is not sent again."
+        )
+        status = _status(error)
+        if isinstance(error, LocalTokenNotFoundError) or status == 401:
+            return f"The Hub does not know you: log in with `hf auth login`, or set HF_TOKEN. {again}"
+        if status == 403:
+            return f"Your token may not write to {self.repo_id}: use one with write access to it. {again}"
+        if status in (413, 507):
+            return f"The Hub has no space for {self.repo_id} ({_short(error)}). {again}"
+        return f"The push to {self.repo_id} did not arrive ({_short(error)}). {again}"
+
+
+def _cause(error: BaseException) -> Exception | None:
+    """The Hub's error inside those that its client wraps around it."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, (HTTPError, LocalTokenNotFoundError)):
+            return found
+        found = found.__cause__
+    return None
+
+
+def _status(error: Exception) -> int | None:
+    return error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it may be over in a moment: the Hub is busy, or the connection was cut."""
+    if isinstance(error, HfHubHTTPError):
+        return _status(error) in TRANSIENT
+    return isinstance(error, HTTPError)
+
+
+def _retry_after(error: Exception) -> float | None:
+    if not isinstance(error, HfHubHTTPError) or error.response is None:
+        return None
+    value = error.response.headers.get("Retry-After", "")
+    return float(value) if value.replace(".", "", 1).isdigit() else None
+
+
+def _short(error: Exception) -> str:
+    status = _status(error)
+    return f"status {status}" if status else type(error).__name__

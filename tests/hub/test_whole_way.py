@@ -1,0 +1,148 @@
+"""From a dataset on the Hub to a model on the Hub and back, with the real client and the real command."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.conftest import make_dataset, make_model
+from tests.hub.accounts import WRITE_TOKEN
+from tests.hub.client import client, environment, online, run_script
+from tests.hub.server import Hub
+
+PUSH_DATA = """
+import datasets
+splits = datasets.load_from_disk("data")
+splits.push_to_hub("me/leaves")
+"""
+
+EVALUATE = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "sage_hf":
+            raise ImportError("sage_hf is not installed here")
+
+sys.meta_path.insert(0, Blocked())
+from datasets import load_dataset
+from transformers import pipeline
+
+rows = load_dataset("me/leaves", split="test")
+classify = pipeline("image-classification", "me/leaves-sage", top_k=1)
+names = rows.features["label"].names
+right = [classify(row["image"].convert("RGB"))[0]["label"] == names[row["label"]] for row in rows]
+print("accuracy", sum(right) / len(right))
+"""
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Hub(tmp_path / "hub") as server, online():
+        yield server
+
+
+def command(server, work, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "sage_hf", *map(str, arguments)],
+        cwd=work,
+        env=environment(server, work / "home"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture
+def published(server, tmp_path, processor):
+    """A dataset and a base model on the Hub."""
+    import datasets
+
+    work = tmp_path / "work"
+    work.mkdir()
+    splits = {"train": make_dataset(12), "validation": make_dataset(6), "test": make_dataset(9)}
+    datasets.DatasetDict(splits).save_to_disk(work / "data")
+    run_script(PUSH_DATA, server, work)
+    make_model("vit", num_labels=5).save_pretrained(work / "base")
+    processor.save_pretrained(work / "base")
+    client(server).create_repo("me/base")
+    client(server).upload_folder(repo_id="me/base", folder_path=work / "base")
+    return work
+
+
+def test_the_whole_way(server, published, tmp_path):
+    command(
+        server,
+        published,
+        *("train", "--model", "me/base", "--dataset", "me/leaves", "--output_dir", "run", "--use_cpu"),
+        *("--num_train_epochs", 2, "--learning_rate", 0.003, "--bootstrap_resamples", 50, "--report_to", "none"),
+        *("--push_to_hub", "--hub_model_id", "me/leaves-sage", "--license", "mit", "--annotation", "drawn by hand"),
+    )
+    shutil.rmtree(published)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    output = run_script(EVALUATE, server, fresh)
+    found = float(output.split("accuracy")[1])
+
+    card = server.read("me/leaves-sage", "README.md").decode()
+    front = yaml.safe_load(card.split("---")[1])
+    stated = {
+        metric["type"]: metric["value"]
+        for result in front["model-index"][0]["results"]
+        if result["dataset"]["split"] == "test"
+        for metric in result["metrics"]
+    }
+    assert stated["accuracy"] == pytest.approx(found)
+    entries = yaml.safe_load(server.read("me/leaves-sage", ".eval_results/me_leaves_test.yaml"))
+    values = {entry["dataset"]["task_id"]: entry["value"] for entry in entries}
+    assert values["test_accuracy"] == pytest.approx(found)
+    assert re.search(rf"\| test \|.* {found:.4f} \(0\.\d+ to \d\.\d+\)", card)
+
+    assert front["base_model"] == "me/base"
+    assert front["datasets"] == ["me/leaves"]
+    assert front["license"] == "mit"
+    revision = server.repo("me/leaves", "datasets").find("main")
+    assert entries[0]["dataset"]["revision"] == revision
+    assert f"(revision `{server.repo('me/base').find('main')[:12]}`)" in card
+    assert "drawn by hand" in card
+    for path, content in server.pushed():
+        for secret in (WRITE_TOKEN.encode(), str(tmp_path).encode()):
+            assert secret not in content, path
+        assert not path.endswith((".bin", ".pt", ".pkl")), path
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [("end", set()), ("checkpoint", {"last-checkpoint"}), ("all_checkpoints", {"checkpoint-1", "checkpoint-2"})],
+)
+def test_hub_strategies(server, published, strategy, expected):
+    command(
+        server,
+        published,
+        *("train", "--model", "me/base", "--dataset", "me/leaves", "--output_dir", "run", "--use_cpu"),
+        *("--max_steps", 2, "--save_steps", 1, "--bootstrap_resamples", 0, "--report_to", "none", "--hub_always_push"),
+        *(
+            "--push_to_hub",
+            "--hub_model_id",
+            "me/leaves-sage",
+            "--hub_strategy",
+            strategy,
+            "--hub_private_repo",
+            "true",
+        ),
+    )
+    assert server.repo("me/leaves-sage").private
+    files = server.files("me/leaves-sage")
+    assert {"README.md", "config.json", "model.safetensors", "results.json", "run.json"} <= set(files)
+    assert {name.split("/")[0] for name in files if "checkpoint" in name} == expected
+    if strategy != "end":
+        # And training goes on from what was pushed.
+        folder = sorted(expected)[0]
+        assert f"{folder}/optimizer.pt" in files
+        assert f"{folder}/trainer_state.json" in files
