@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 from transformers.trainer_utils import PredictionOutput
-from transformers.utils import CONFIG_NAME, cached_file
+from transformers.utils import CONFIG_NAME, cached_file, logging
 from transformers.utils.hub import extract_commit_hash
 
 from ..data.saliency import DataError
@@ -21,6 +21,7 @@ from ..objectives import SageObjective
 from ..trainer import SageTrainer
 from ..visualization import grid, heat_map, picture
 
+logger = logging.get_logger(__name__)
 VIEWS = "views.png"
 
 
@@ -37,16 +38,16 @@ def intervals(prediction: PredictionOutput, problem_type: str, resamples: int) -
     )
 
 
-def read_compared_run(folder: str, run: dict[str, Any]) -> dict[str, Any]:
+def read_compared_run(folder: str, data: dict[str, int]) -> dict[str, Any]:
     """
-    What a card says of another run: its guidance, control, seed and figures.
+    The results of another run, to stand on this one's card.
 
     Args:
         folder (`str`): the other run's output folder, with its `results.json`.
-        run (`dict`): this run's results.
+        data (`dict`): this run's data, see [`fingerprint`].
 
     Raises:
-        `ValueError`: there is none, or it is no run of the same data and budget.
+        `ValueError`: there is none, or it is no run of the same data.
     """
     path = Path(folder) / "results.json"
     if not path.is_file():
@@ -54,14 +55,23 @@ def read_compared_run(folder: str, run: dict[str, Any]) -> dict[str, Any]:
             f"compare_with: {folder} has no results.json; name the output folder of a `sage-hf train` run."
         )
     other = json.loads(path.read_text(encoding="utf-8"))
-    for name, what in (("data", "other data"), ("steps", "another number of steps")):
-        if other.get(name) != run[name]:
-            raise ValueError(
-                f"compare_with: {folder} was trained on {what} ({other.get(name)}, here {run[name]}): the two can't "
-                "be compared on one card."
-            )
+    if other.get("data") != data:
+        raise ValueError(
+            f"compare_with: {folder} was trained on other data ({other.get('data')}, here {data}): the two can't be "
+            "compared on one card."
+        )
+    return other | {"folder": folder}
+
+
+def comparable(others: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
+    """What a card says of the other runs that were as long as this one; the rest is left out, and said to be."""
     kept = ("guidance", "saliency_control", "seed", "metrics")
-    return {name: other[name] for name in kept}
+    for other in others:
+        if other["steps"] != steps:
+            logger.warning(
+                "%s took %d steps and this run %d: it is left off the card.", other["folder"], other["steps"], steps
+            )
+    return [{name: other[name] for name in kept} for other in others if other["steps"] == steps]
 
 
 def fingerprint(splits: datasets.DatasetDict) -> dict[str, int]:

@@ -26,7 +26,15 @@ from ..heads import how_to_load, load_image_classifier
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
-from .card_material import draw_pictures, fingerprint, intervals, model_revision, read_compared_run, revision_of
+from .card_material import (
+    comparable,
+    draw_pictures,
+    fingerprint,
+    intervals,
+    model_revision,
+    read_compared_run,
+    revision_of,
+)
 from .model_options import add_adapters, needs_interpolation, resize_inputs
 
 
@@ -166,6 +174,8 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     )
     if run_args.train_split not in splits:
         raise DataError(f"{run_args.dataset} has no split {run_args.train_split!r}; it has {', '.join(splits)}.")
+    data = fingerprint(splits)
+    compared = [read_compared_run(folder, data) for folder in run_args.compare_with]
     names = class_names(splits, args.label_column)
     feature = splits[run_args.train_split].features.get(args.label_column)
     problem_type = run_args.problem_type or problem_type_of(feature)
@@ -210,7 +220,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     predictions = {name: trainer.predict(split, metric_key_prefix=name) for name, split in evaluated.items()}
     metrics = {name: prediction.metrics or {} for name, prediction in predictions.items()}
     results = _results(trainer, output, metrics)
-    results["data"] = fingerprint(splits)
+    results["data"] = data
     if trainer.is_world_process_zero():
         results["intervals"] = {
             name: intervals(prediction, problem_type, run_args.bootstrap_resamples)
@@ -224,7 +234,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
             annotation=run_args.annotation,
             template=run_args.card_template,
             metrics={name: figures | results["intervals"][name] for name, figures in results["metrics"].items()},
-            compared=[read_compared_run(folder, results) for folder in run_args.compare_with],
+            compared=comparable(compared, output.global_step),
             pictures=draw_pictures(trainer, run_args.card_pictures),
         )
         kept = {name: value for name, value in results.items() if name != "output_dir"}

@@ -2,6 +2,7 @@ import json
 
 import datasets
 import pytest
+from PIL import Image
 from transformers import AutoModelForImageClassification, pipeline
 
 from sage_hf import load_image_classifier
@@ -251,3 +252,31 @@ def test_class_weights_as_numbers_in_a_config(sources, tmp_path):
     assert parse(["--config", str(config)])[1].class_weights == ["1", "2.5", "3"]
     config.write_text("model: m\ndataset: d\noutput_dir: o\nclass_weights: balanced\nuse_cpu: true\n")
     assert parse(["--config", str(config)])[1].class_weights == ["balanced"]
+
+
+def test_card_shows_other_runs_and_pictures_when_asked_to(sources):
+    assert main([*arguments(sources), "--output_dir", str(sources / "none"), "--guidance", "none"]) == 0
+    compared = ["--compare_with", str(sources / "none"), "--card_pictures", "2"]
+    assert main([*arguments(sources), *compared]) == 0
+    card = (sources / "out" / "README.md").read_text()
+    baseline = json.loads((sources / "none" / "results.json").read_text())
+    assert f"| none | as they are | 42 | test | {baseline['metrics']['test']['loss']:.4f} |" in card
+    assert "![Training pictures" in card
+    with Image.open(sources / "out" / "views.png") as views:
+        assert views.size == (4 * 136 + 8, 26 + 8 + 2 * 136)
+    assert "views.png" not in (sources / "none" / "README.md").read_text()
+
+
+def test_runs_that_can_not_be_compared_are_refused_or_left_out(sources, capsys, caplog):
+    assert main([*arguments(sources), "--output_dir", str(sources / "none"), "--num_train_epochs", "2"]) == 0
+    assert main([*arguments(sources), "--compare_with", str(sources / "none")]) == 0
+    assert "none took 4 steps and this run 2: it is left off the card" in caplog.text
+    assert "Other runs" not in (sources / "out" / "README.md").read_text()
+    other = ["--output_dir", str(sources / "other"), "--compare_with"]
+    assert main([*arguments(sources), *other, str(sources / "nowhere")]) == 1
+    assert "has no results.json" in capsys.readouterr().err
+    results = json.loads((sources / "none" / "results.json").read_text())
+    (sources / "none" / "results.json").write_text(json.dumps(results | {"data": {"train": 7}}))
+    assert main([*arguments(sources), *other, str(sources / "none")]) == 1
+    assert "was trained on other data ({'train': 7}, here" in capsys.readouterr().err
+    assert not (sources / "other").exists()
