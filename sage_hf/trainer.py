@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from typing import Any, ClassVar, cast
 
 import datasets
@@ -28,7 +27,7 @@ from .embeddings import EmbeddingCapture, config_of, release_captures
 from .forwarding import Encoder
 from .freezing import FrozenLayers
 from .heads import how_to_load
-from .hub import RunRecord, record_run, write_model_card
+from .hub import record_run, write_model_card
 from .hub.run_record import energy_of
 from .objectives import Objective
 from .tasks import Task
@@ -399,8 +398,6 @@ class SageTrainer(CheckpointTrainer):
         self._card |= {name: value for name, value in given.items() if value is not None}
         if not self.is_world_process_zero():
             return
-        known = {one.name for one in fields(RunRecord)} - {"tags"}
-        tags = self._card.get("tags") or []
         record = record_run(
             self.args,
             self.model_config,
@@ -408,8 +405,7 @@ class SageTrainer(CheckpointTrainer):
             loading=how_to_load(self.accelerator.unwrap_model(self.model)),
             annotated=self.annotated_share(),
             energy=energy_of(self.callback_handler.callbacks),
-            tags=[*self._tag_names, *([tags] if isinstance(tags, str) else tags)],
-            **{"base_model": self._card.get("finetuned_from")}
-            | {name: value for name, value in self._card.items() if name in known},
+            own_tags=self._tag_names,
+            given=self._card,
         )
         write_model_card(str(self.args.output_dir), record, self._card.get("template"))

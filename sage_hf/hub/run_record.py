@@ -128,7 +128,15 @@ class RunRecord:
 
 
 def record_run(
-    args: SageTrainingArguments, config: PreTrainedConfig, state: TrainerState, *, loading: str, **known: Any
+    args: SageTrainingArguments,
+    config: PreTrainedConfig,
+    state: TrainerState,
+    *,
+    loading: str,
+    annotated: float | None,
+    energy: dict[str, float] | None,
+    own_tags: list[str],
+    given: dict[str, Any],
 ) -> RunRecord:
     """
     Gather what arguments, config and state say of a run.
@@ -138,30 +146,41 @@ def record_run(
         config ([`~transformers.PreTrainedConfig`]): the model's, with the `sage` key.
         state ([`~transformers.TrainerState`]): with the log.
         loading (`str`): see [`RunRecord`].
-        **known: further fields of [`RunRecord`].
+        annotated (`float`, *optional*): see [`RunRecord`].
+        energy (`dict[str, float]`, *optional*): see [`RunRecord`].
+        own_tags (`list[str]`): tags of every card.
+        given (`dict`): what `create_model_card` was given: fields of [`RunRecord`], and `finetuned_from` of `Trainer`.
     """
     arguments, folder = args.to_dict(), Path(str(args.output_dir)).resolve()
-    source = known.pop("base_model", None) or getattr(config, "_name_or_path", "")
-    sage = {name: value for name, value in getattr(config, "sage", {}).items() if name != "versions"}
+    known = {one.name for one in fields(RunRecord)}
+    told = {name: value for name, value in given.items() if name in known and value is not None}
+    source = told.pop("base_model", None) or given.get("finetuned_from") or getattr(config, "_name_or_path", "")
+    tags = told.pop("tags", [])
+    sage = dict(getattr(config, "sage", {}))
+    versions = sage.pop("versions", {})
+    runtimes = [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]
+    found: dict[str, Any] = {
+        "model_name": folder.name,
+        "problem_type": str(config.problem_type),
+        "classes": [str(label) for _, label in sorted((config.id2label or {}).items())],
+        "sage": sage,
+        "hyperparameters": {name: arguments[name] for name in HYPERPARAMETERS},
+        "world_size": args.world_size,
+        "versions": versions,
+        "hardware": hardware(args.device, args.world_size),
+        "repo_id": args.hub_model_id or folder.name,
+        "seconds": runtimes[-1] if runtimes else None,
+        "log": training_log(state),
+        "kept_step": _kept_step(state),
+        "annotated": annotated,
+        "energy": energy,
+    }
     return RunRecord(
-        model_name=known.pop("model_name", None) or folder.name,
+        **found | told,
         loading=loading,
-        problem_type=str(config.problem_type),
-        classes=[str(label) for _, label in sorted((config.id2label or {}).items())],
-        sage=sage,
-        hyperparameters={name: arguments[name] for name in HYPERPARAMETERS},
-        world_size=args.world_size,
-        versions=getattr(config, "sage", {}).get("versions", {}),
-        hardware=hardware(args.device, args.world_size),
-        repo_id=known.pop("repo_id", None) or args.hub_model_id or folder.name,
         # A local path says nothing to others, and may say too much.
         base_model=source if source and not Path(source).exists() else None,
-        seconds=next(
-            (entry["train_runtime"] for entry in reversed(state.log_history) if "train_runtime" in entry), None
-        ),
-        log=training_log(state),
-        kept_step=_kept_step(state),
-        **known,
+        tags=[*own_tags, *([tags] if isinstance(tags, str) else tags)],
     )
 
 
