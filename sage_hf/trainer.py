@@ -142,12 +142,12 @@ class SageTrainer(CheckpointTrainer):
         self.model_config = config_of(model, args.embedding_layer)
         self.preparation = Preparation(self.model_config, args, processing_class)
         self._raw: dict[str, Any] = {"train": train_dataset, "evaluation": eval_dataset}
-        self._given_out: dict[str, Any] = {}
+        self._prepared: dict[str, Any]
+        self._froze: bool
         self.task: Task
         self._capture: EmbeddingCapture | None = None
         self.compute_loss_func = kwargs.get("compute_loss_func")
         self._configure(model, check=True)
-        self._given_out = dict(self._prepared)
         self._rows_seen = torch.zeros(5)
         self._card: dict[str, Any] = {}
         self._guided_batches = 0  # since the last optimizer step
@@ -179,11 +179,13 @@ class SageTrainer(CheckpointTrainer):
     def _hp_search_setup(self, trial: Any) -> None:
         # Called at the start of every training, when a trial, or the user, may have changed the arguments.
         super()._hp_search_setup(trial)
+        attributes = {"train": "train_dataset", "evaluation": "eval_dataset"}
+        for name, attribute in attributes.items():
+            if getattr(self, attribute) is not self._prepared[name]:  # the user has put another in its place
+                self._raw[name] = getattr(self, attribute)
         self._configure(cast(nn.Module, self.model))
-        for name, attribute in (("train", "train_dataset"), ("evaluation", "eval_dataset")):
-            if getattr(self, attribute) is self._given_out[name]:  # else the user has put another in its place
-                setattr(self, attribute, self._prepared[name])
-        self._given_out = dict(self._prepared)
+        for name, attribute in attributes.items():
+            setattr(self, attribute, self._prepared[name])
 
     def _configure(self, model: nn.Module, *, check: bool = False) -> None:
         """Set up what follows from model and arguments: task, objective, datasets, and what reads the model."""
@@ -195,6 +197,9 @@ class SageTrainer(CheckpointTrainer):
         # Not `objective`: a hyperparameter search keeps a trial's score under that name.
         self.guidance_objective: Objective | None = self._own_objective or args.objective(problem_type)
         check_model(model, config, args, self.guidance_objective)
+        if self._capture is not None and self._capture.model is model and args.freeze_backbone != self._froze:
+            raise ValueError("freeze_backbone can't change between trainings of one model: make another SageTrainer.")
+        self._froze = args.freeze_backbone
         self.preparation.guided = self.guidance_objective is not None
         self._prepared = {
             name: self.preparation.all(dataset, name, training=name == "train", check=check)

@@ -265,3 +265,21 @@ def test_multi_label_losses_of_ones_own_count_labels(tmp_path):
     trainer = SageTrainer(make_model("vit"), args, train_dataset=Several(), compute_loss_func=own)
     trainer.train()
     assert [int(count) for count in counted] == [24, 24]  # two batches of four rows with three labels
+
+
+def test_freezing_can_not_change_between_trainings_of_one_model(tmp_path):
+    trainer = SageTrainer(make_model("vit"), make_args(tmp_path, freeze_backbone=True), train_dataset=Rows())
+    trainer.train()
+    trainer.args.freeze_backbone = False
+    with pytest.raises(ValueError, match="freeze_backbone can't change between trainings of one model"):
+        trainer.train()
+
+
+def test_a_dataset_that_is_replaced_is_prepared(tmp_path, processor):
+    args = make_args(tmp_path, class_weights="balanced")
+    trainer = SageTrainer(make_model("vit"), args, train_dataset=make_dataset(9), processing_class=processor)
+    trainer.train()
+    trainer.train_dataset = make_dataset(7)
+    trainer.train()
+    assert len(trainer.train_dataset) == 7
+    assert trainer.task.class_weights == pytest.approx((7 / 9, 7 / 6, 7 / 6))

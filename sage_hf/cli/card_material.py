@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..data.saliency import DataError
 from ..evaluation import METRICS, bootstrap_intervals
 from ..objectives import SageObjective
 from ..trainer import SageTrainer
+from ..training_args import SageTrainingArguments
 from ..visualization import grid, heat_map, picture
 
 logger = logging.get_logger(__name__)
@@ -38,7 +40,7 @@ def intervals(prediction: PredictionOutput, problem_type: str, resamples: int) -
     )
 
 
-def read_compared_run(folder: str, data: dict[str, int]) -> dict[str, Any]:
+def read_compared_run(folder: str, data: dict[str, str]) -> dict[str, Any]:
     """
     The results of another run, to stand on this one's card.
 
@@ -74,9 +76,19 @@ def comparable(others: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]
     return [{name: other[name] for name in kept} for other in others if other["steps"] == steps]
 
 
-def fingerprint(splits: datasets.DatasetDict) -> dict[str, int]:
-    """How many rows each split has: what two runs must share to stand in one table."""
-    return {name: len(split) for name, split in splits.items()}
+def fingerprint(splits: datasets.DatasetDict, args: SageTrainingArguments) -> dict[str, str]:
+    """
+    What two runs must share to stand in one table: the rows of each split, with a checksum of their labels, and how
+    many rows an optimizer step takes.
+    """
+    rows = {name: f"{len(split)} rows, labels {_checksum(split, args.label_column)}" for name, split in splits.items()}
+    step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return rows | {"optimizer step": f"{step} rows"}
+
+
+def _checksum(split: datasets.Dataset, label_column: str) -> str:
+    labels = list(split[label_column]) if label_column in split.column_names else []
+    return f"{zlib.crc32(json.dumps(labels).encode()):08x}"
 
 
 def revision_of(splits: datasets.DatasetDict) -> str | None:

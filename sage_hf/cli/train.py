@@ -13,6 +13,7 @@ from typing import Any
 
 import datasets
 import yaml
+from huggingface_hub import HfApi
 from transformers import AutoConfig, AutoImageProcessor, HfArgumentParser, set_seed
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -23,6 +24,7 @@ from ..data.loading import check_folder, class_names, load_saliency_dataset
 from ..data.saliency import DataError
 from ..evaluation import METRICS
 from ..heads import how_to_load, load_image_classifier
+from ..hub.push import fetch_card, push_run
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
@@ -174,7 +176,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     )
     if run_args.train_split not in splits:
         raise DataError(f"{run_args.dataset} has no split {run_args.train_split!r}; it has {', '.join(splits)}.")
-    data = fingerprint(splits)
+    data = fingerprint(splits, args)
     compared = [read_compared_run(folder, data) for folder in run_args.compare_with]
     names = class_names(splits, args.label_column)
     feature = splits[run_args.train_split].features.get(args.label_column)
@@ -214,6 +216,9 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         for name, split in splits.items()
         if name != run_args.train_split and _has_labels(split, args.label_column)
     }
+    hub = HfApi(token=args.hub_token)
+    if args.push_to_hub and trainer.is_world_process_zero():
+        fetch_card(str(args.output_dir), str(trainer.hub_model_id), revision=args.hub_revision, api=hub)
     output = trainer.train(resume_from_checkpoint=resume)
     trainer.save_model(_internal_call=True)  # pushed below, with its results
     trainer.save_state()
@@ -239,8 +244,14 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         )
         kept = {name: value for name, value in results.items() if name != "output_dir"}
         (Path(str(args.output_dir)) / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
-    if args.push_to_hub:
-        trainer.push_to_hub()
+    if args.push_to_hub and trainer.is_world_process_zero():
+        trainer._finish_current_push()
+        repo_id = str(trainer.hub_model_id)
+        template = run_args.card_template
+        private = bool(args.hub_private_repo)
+        push_run(
+            str(args.output_dir), repo_id, private=private, revision=args.hub_revision, template=template, api=hub
+        )
     return results if trainer.is_world_process_zero() else None
 
 

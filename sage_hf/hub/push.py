@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError, LocalTokenNotFoundError
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    RemoteEntryNotFoundError,
+)
 from transformers.utils import logging
 
 from ..errors import PushError
@@ -23,11 +32,15 @@ logger = logging.get_logger(__name__)
 T = TypeVar("T")
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
-NOT_PUSHED = ("_*", "runs", "optimizer*", "scheduler*", "scaler*", "rng_state*")
-"""What only resuming needs, and what trackers leave behind; and folders of checkpoints."""
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+NOT_PUSHED = ("_*", "runs", "logs", "events.out.*", "emissions*", "optimizer*", "scheduler*", "scaler*", "rng_state*")
+"""What only resuming needs, and what trackers leave behind (places and host names among it); and checkpoints."""
+STALE = (".eval_results/*.yaml", "model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+"""What an earlier push may have left on the Hub, and this one replaces."""
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".pck", ".sav")
 TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
-TEXT = (".json", ".md", ".yaml", ".yml", ".txt", ".csv")
+BINARY = (".safetensors", ".png", ".jpg", ".jpeg", ".webp")
+PUSHED = "_pushed_cards.json"
+"""The cards that pushes left on the Hub, by repository: who edited which is told by them. Stays in the folder."""
 TRANSIENT = (408, 429, 500, 502, 503, 504)
 WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts, where the Hub names none."""
@@ -51,16 +64,25 @@ def check_folder(folder: Path) -> None:
     """
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise ValueError(f"{folder} holds no checkpoint: none of {', '.join(WEIGHTS)} is there.")
-    home = str(Path.home()).encode()
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        if base and (Path(base).exists() or base.startswith((".", "/", "~"))):
+            raise ValueError(
+                f"adapter_config.json names the local base model {base}. Publish that first and put its Hub id there, "
+                "or merge the adapter (merge_and_unload) and push the whole model."
+            )
+    home = str(Path.home())
+    spellings = {home.encode(), json.dumps(home)[1:-1].encode()} if len(home) > 1 else set()
     for path in published_files(folder):
         name = path.relative_to(folder).as_posix()
-        if path.suffix in PICKLES:
+        if path.suffix.lower() in PICKLES:
             raise ValueError(f"{name} is a pickle, which can run code where it is loaded. Remove it from {folder}.")
-        if path.suffix in TEXT:
+        if path.suffix.lower() not in BINARY:
             content = path.read_bytes()
             if TOKEN.search(content):
                 raise ValueError(f"{name} holds a Hub token. Remove it, and revoke the token if others have seen it.")
-            if len(home) > 1 and home + b"/" in content:
+            if any(re.search(re.escape(spelling) + rb"(?![\w.-])", content) for spelling in spellings):
                 raise ValueError(f"{name} names your home folder ({Path.home()}). Remove the path from it.")
 
 
@@ -69,8 +91,9 @@ def published_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") and part != ".eval_results" for part in relative.parts)
-        beside = any(relative.match(pattern) or relative.parts[0] == pattern for pattern in NOT_PUSHED)
-        if path.is_file() and not hidden and not beside and not relative.parts[0].startswith("checkpoint-"):
+        beside = any(fnmatch(part, pattern) for pattern in NOT_PUSHED for part in relative.parts)
+        saved = any(part.startswith("checkpoint-") for part in relative.parts[:-1])
+        if path.is_file() and not hidden and not beside and not saved:
             yield path
 
 
@@ -109,6 +132,8 @@ def push_run(
         [`PushError`]: the Hub did not take it.
     """
     folder, api = Path(folder), api or HfApi()
+    if revision is not None and create_pr:
+        raise ValueError("A pull request has a branch of its own: leave revision out, or create_pr.")
     check_folder(folder)
     attempt = _Attempts(folder, repo_id, wait)
     attempt(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
@@ -128,10 +153,12 @@ def push_run(
             repo_id=repo_id,
             folder_path=folder,
             revision=target,
-            allow_patterns=paths,
+            allow_patterns=[glob.escape(path) for path in paths],
+            delete_patterns=list(STALE),
             commit_message=f"Upload {folder.resolve().name}",
         )
     )
+    _remember_card(folder, repo_id, target)
     return Pushed(url=f"{api.endpoint}/{repo_id}", commit=commit.oid, pull_request=number)
 
 
@@ -150,20 +177,56 @@ def _refresh_card(folder: Path, repo_id: str, revision: str | None, template: An
         return
     ours = generated if here is None else refresh(here, generated)
     theirs = generated if there is None else refresh(there, generated)
-    if generated not in (ours, theirs) and ours != theirs:
+    last = _pushed_cards(folder).get(f"{repo_id}@{revision or 'main'}")
+    if last is not None and there == last:
+        theirs = ours  # nobody touched it there, so what was changed or taken back here counts
+    elif (last is not None and here == last) or ours == generated:
+        ours = theirs
+    elif theirs == generated:
+        theirs = ours
+    if ours != theirs:
         raise ValueError(
             f"README.md was edited both in {folder} and on the Hub ({repo_id}). Bring the two together in {path}, and "
             "put the same text on the Hub; or remove one of them."
         )
-    path.write_text(theirs if ours == generated else ours, encoding="utf-8")
+    path.write_text(ours, encoding="utf-8")
+
+
+def _pushed_cards(folder: Path) -> dict[str, str]:
+    file = folder / PUSHED
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _remember_card(folder: Path, repo_id: str, revision: str | None) -> None:
+    path = folder / "README.md"
+    if path.is_file():
+        cards = _pushed_cards(folder) | {f"{repo_id}@{revision or 'main'}": path.read_text(encoding="utf-8")}
+        (folder / PUSHED).write_text(json.dumps(cards, indent=2) + "\n", encoding="utf-8")
+
+
+def fetch_card(folder: str | Path, repo_id: str, *, revision: str | None = None, api: HfApi | None = None) -> None:
+    """
+    Put the card that a repository has into a new run's folder, so that what people wrote in it is refreshed, not lost.
+    """
+    folder = Path(folder)
+    there = _remote_card(repo_id, revision, api or HfApi())
+    if there is not None and not (folder / "README.md").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "README.md").write_text(there, encoding="utf-8")
+        _remember_card(folder, repo_id, revision)
 
 
 def _remote_card(repo_id: str, revision: str | None, api: HfApi) -> str | None:
+    """The card on the Hub, `None` if it has none; a Hub that can't be reached is an error, never no card."""
+    url = hf_hub_url(repo_id, "README.md", revision=revision, endpoint=api.endpoint)
     try:
-        file = api.hf_hub_download(repo_id, "README.md", revision=revision)
-    except EntryNotFoundError:
+        commit = api.get_hf_file_metadata(url=url).commit_hash
+    except RemoteEntryNotFoundError:
         return None
-    return Path(file).read_text(encoding="utf-8")
+    try:
+        return Path(api.hf_hub_download(repo_id, "README.md", revision=commit)).read_text(encoding="utf-8")
+    except LocalEntryNotFoundError as error:
+        raise (error.__cause__ or error) from error
 
 
 class _Attempts:

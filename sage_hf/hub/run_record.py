@@ -169,9 +169,10 @@ def record_run(
         "versions": versions,
         "hardware": hardware(args.device, args.world_size),
         "repo_id": args.hub_model_id or folder.name,
-        "seconds": runtimes[-1] if runtimes else None,
+        # Of a resumed run, the time of its last part alone is known.
+        "seconds": runtimes[-1] if runtimes and not args.resume_from_checkpoint else None,
         "log": training_log(state),
-        "kept_step": _kept_step(state),
+        "kept_step": _kept_step(args, state),
         "annotated": annotated,
         "energy": energy,
     }
@@ -225,8 +226,9 @@ def shown_log(log: list[dict[str, float]], kept_step: int | None) -> list[dict[s
     return [log[index] for index in sorted(chosen)]
 
 
-def _kept_step(state: TrainerState) -> int | None:
-    best = getattr(state, "best_model_checkpoint", None)
-    if best:
-        return int(str(best).rsplit("-", 1)[-1])
+def _kept_step(args: SageTrainingArguments, state: TrainerState) -> int | None:
+    """The best step if it was loaded, which Trainer does when all is done; the latest otherwise."""
+    done = any("train_runtime" in entry for entry in state.log_history)
+    if args.load_best_model_at_end and done and state.best_global_step:
+        return state.best_global_step
     return state.global_step or None

@@ -14,6 +14,17 @@ SECTION = re.compile(
 )
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
+OF_THE_RUN = (
+    "base_model",
+    "base_model_relation",
+    "co2_eq_emissions",
+    "datasets",
+    "library_name",
+    "metrics",
+    "model-index",
+)
+"""Keys of the front matter that only a run can know: what an earlier one said goes."""
+
 
 def section(name: str, body: str) -> str:
     """
@@ -44,8 +55,8 @@ def refresh(existing: str, generated: str) -> str:
 
     Sections that stand as they were written are replaced. A section that someone edited stays as it is, one that
     someone removed stays away, and all text outside of sections stays where it is. A card without any section is
-    someone's own and is left alone. In the front matter, what someone added stays, lists are united, and a value that
-    the run does not know (a licence, say) stays; anything else follows the run.
+    someone's own and is left alone. In the front matter, what someone added stays, tags are united, and a value that
+    the run does not know (a licence, say) stays; what only a run can know follows the run.
 
     Args:
         existing (`str`): the card before, whole.
@@ -64,7 +75,12 @@ def refresh(existing: str, generated: str) -> str:
     ```
     """
     if SECTION.search(existing) is None:
-        return existing
+        front = FRONT_MATTER.match(existing)
+        if existing[front.end() if front else 0 :].strip():
+            return existing
+        # Nothing but front matter, as the Hub's own form for new repositories writes it.
+        made = FRONT_MATTER.match(generated)
+        existing = (front[0] if front else "") + generated[made.end() if made else 0 :]
     bodies = {match["name"]: match[0] for match in SECTION.finditer(generated)}
 
     def replaced(match: re.Match[str]) -> str:
@@ -75,7 +91,7 @@ def refresh(existing: str, generated: str) -> str:
     before, now = FRONT_MATTER.match(text), FRONT_MATTER.match(generated)
     if before is None or now is None:
         return text
-    merged = _merge(yaml.safe_load(before[1]) or {}, yaml.safe_load(now[1]) or {})
+    merged = _merge(_front_matter_of(before[1]), yaml.safe_load(now[1]) or {})
     return f"---\n{front_matter(merged)}---\n{text[before.end() :]}"
 
 
@@ -84,12 +100,23 @@ def front_matter(data: dict[str, Any]) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
+def _front_matter_of(text: str) -> dict[str, Any]:
+    """The keys that someone wrote, with values as they stand: `no` is Norwegian, and `1.10` is not 1.1."""
+    try:
+        data = yaml.load(text, Loader=yaml.BaseLoader) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"The front matter of README.md is not YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError("The front matter of README.md should hold `key: value` lines.")
+    return data
+
+
 def _merge(existing: dict[str, Any], generated: dict[str, Any]) -> dict[str, Any]:
-    merged = generated | {key: value for key, value in existing.items() if key not in generated}
-    for key, value in generated.items():
-        old = existing.get(key)
-        if isinstance(old, list) and isinstance(value, list) and all(isinstance(one, str) for one in [*old, *value]):
-            merged[key] = list(dict.fromkeys([*value, *old]))
+    added = {key: value for key, value in existing.items() if key not in generated and key not in OF_THE_RUN}
+    merged = generated | added
+    old = existing.get("tags")
+    if isinstance(old, list):
+        merged["tags"] = list(dict.fromkeys([*generated.get("tags", []), *old]))
     return merged
 
 

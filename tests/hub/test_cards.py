@@ -182,3 +182,40 @@ def test_intervals_are_those_of_scipy():
     assert found["value"] == right.mean()
     assert found["low"] == pytest.approx(expected.low, abs=0.02)
     assert found["high"] == pytest.approx(expected.high, abs=0.02)
+
+
+def test_pictures_arrive_on_a_card_that_had_none_and_go_again():
+    without, with_pictures = render_model_card(make_record(pictures={})), render_model_card(make_record())
+    assert "views.png" in refresh(without, with_pictures)
+    assert "views.png" not in refresh(with_pictures, without)
+
+
+@pytest.mark.parametrize("front", ["x: [", "- a"])
+def test_front_matter_that_is_no_mapping_is_explained(front):
+    card = render_model_card(make_record())
+    broken = f"---\n{front}\n---\n" + card.split("---\n", 2)[2]
+    with pytest.raises(ValueError, match=r"The front matter of README.md"):
+        refresh(broken, card)
+
+
+def test_the_kept_step_is_the_best_only_where_that_was_loaded(tmp_path):
+    for load_best, kept in ((False, 3), (True, 1)):
+        args = SageTrainingArguments(
+            output_dir=str(tmp_path / str(load_best)),
+            max_steps=3,
+            eval_strategy="steps",
+            eval_steps=1,
+            save_strategy="steps",
+            save_steps=1,
+            metric_for_best_model="eval_loss",
+            greater_is_better=True,  # the loss falls, so the first step is taken for the best
+            load_best_model_at_end=load_best,
+            learning_rate=1e-2,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+        )
+        trainer = SageTrainer(make_model("vit"), args, train_dataset=Rows(), eval_dataset=Rows())
+        trainer.train()
+        trainer.create_model_card()
+        assert RunRecord.load(str(args.output_dir)).kept_step == kept

@@ -12,6 +12,7 @@ from transformers import AutoModelForImageClassification
 
 from sage_hf import SageTrainer, SageTrainingArguments
 from sage_hf.errors import PushError
+from sage_hf.hub import RunRecord, write_model_card
 from sage_hf.hub.push import push_run
 from tests.conftest import make_dataset, make_model
 from tests.hub.accounts import EXPIRED_TOKEN, READ_TOKEN, WRITE_TOKEN
@@ -58,12 +59,18 @@ def card_of(server, revision="main"):
 
 
 def test_a_run_is_published_with_a_card_for_its_repository(server, folder, tmp_path):
+    left_behind = ("emissions.csv", "logs/events.out.tfevents.1.host", "run-0/checkpoint-1/model.safetensors")
+    for name in left_behind:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
     pushed, waits = push(folder, server)
     assert waits == []
     files = set(server.files(REPO))
     assert {"README.md", "config.json", "model.safetensors", "preprocessor_config.json", "run.json"} <= files
     assert ".eval_results/me_leaves_test.yaml" in files
-    assert not [name for name in files if name.startswith("checkpoint-") or "optimizer" in name]
+    assert not [name for name in files if "checkpoint-" in name or "optimizer" in name]
+    assert not set(left_behind) & files
+    assert not [name for name in files if name.startswith("_")]
     assert f'pipeline("image-classification", "{REPO}")' in card_of(server)
     assert pushed.url == f"{server.endpoint}/{REPO}"
     assert not server.repo(REPO).private
@@ -96,9 +103,72 @@ def test_edits_on_the_hub_and_here_survive(server, folder):
     assert "one half" in card_of(server)
     assert "Who to ask" in (folder / "README.md").read_text()
 
-    (folder / "README.md").write_text((folder / "README.md").read_text() + "\nAnd more.\n")
+    # What is added, changed or taken back here counts as long as nobody touched the card there.
+    card = folder / "README.md"
+    card.write_text(card.read_text() + "\nCall 555.\n")
+    push(folder, server)
+    assert "Call 555." in card_of(server)
+    card.write_text(card.read_text().replace("Call 555.", "Call 556."))
+    push(folder, server)
+    assert "Call 556." in card_of(server)
+    card.write_text(card.read_text().replace("\nCall 556.\n", ""))
+    push(folder, server)
+    assert "Call" not in card_of(server)
+
+    edited = card_of(server) + "\nFrom there.\n"
+    client(server).upload_file(repo_id=REPO, path_or_fileobj=edited.encode(), path_in_repo="README.md")
+    card.write_text(card.read_text() + "\nFrom here.\n")
     with pytest.raises(ValueError, match=r"README.md was edited both in .* and on the Hub"):
         push(folder, server)
+
+
+def test_a_card_that_can_not_be_read_is_not_taken_for_none(server, folder):
+    push(folder, server)
+    edited = card_of(server).replace("0.5000", "one half")
+    client(server).upload_file(repo_id=REPO, path_or_fileobj=edited.encode(), path_in_repo="README.md")
+    server.faults.add("HEAD", "README.md", times=100, status=503)
+    with pytest.raises(PushError, match="did not arrive"):
+        push(folder, server)
+    assert card_of(server) == edited
+    server.faults.clear()
+    push(folder, server)
+    assert "one half" in card_of(server)
+
+
+def test_the_licence_of_a_repository_made_on_the_website_stays(server, folder):
+    client(server).create_repo(REPO)
+    client(server).upload_file(
+        repo_id=REPO,
+        path_or_fileobj=b"---\nlicense: mit\nlanguage: 'no'\nversion: 1.10\n---\n",
+        path_in_repo="README.md",
+    )
+    push(folder, server)
+    card = card_of(server)
+    assert "license: mit" in card
+    assert "language: 'no'" in card
+    assert "version: '1.10'" in card
+    assert "## Results" in card
+
+
+def test_what_an_earlier_push_left_goes(server, folder):
+    push(folder, server)
+    client(server).upload_file(repo_id=REPO, path_or_fileobj=b"x" * 9, path_in_repo="model-00001-of-00002.safetensors")
+    record = RunRecord.load(folder)
+    record.dataset, record.metrics = "me/others", {"test": {"accuracy": 0.75}}
+    write_model_card(folder, record)
+    push(folder, server)
+    files = server.files(REPO)
+    assert ".eval_results/me_others_test.yaml" in files
+    assert ".eval_results/me_leaves_test.yaml" not in files
+    assert "model-00001-of-00002.safetensors" not in files
+    assert "model.safetensors" in files
+    assert "- me/leaves\n" not in card_of(server)
+
+
+def test_names_with_brackets_are_pushed(server, folder):
+    (folder / "view[1].png").write_bytes(b"picture")
+    push(folder, server)
+    assert "view[1].png" in server.files(REPO)
 
 
 def test_private_branches_and_pull_requests(server, folder):
@@ -131,7 +201,7 @@ def test_a_hub_that_is_down_loses_nothing_and_the_push_can_be_repeated(server, f
     puts = len(server.requests("PUT", "/storage/"))
     push(folder, server)
     assert len(server.requests("PUT", "/storage/")) == puts  # the weights had arrived
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in before} == before
     assert "model.safetensors" in server.files(REPO)
 
 
@@ -203,7 +273,11 @@ def test_the_command_in_a_process_of_its_own(server, folder, tmp_path):
     ("name", "content", "message"),
     [
         ("training_args.bin", b"x", "training_args.bin is a pickle"),
+        ("model.PTH", b"x", "model.PTH is a pickle"),
         ("notes.md", b"token hf_" + b"a" * 34, "notes.md holds a Hub token"),
+        ("train.log", b"token hf_" + b"a" * 34, "train.log holds a Hub token"),
+        ("cwd.json", f'"{os.path.expanduser("~")}"'.encode(), "cwd.json names your home folder"),
+        ("adapter_config.json", b'{"base_model_name_or_path": "/data/base"}', "names the local base model /data/base"),
         ("notes.json", f'"{os.path.expanduser("~")}/data"'.encode(), "notes.json names your home folder"),
     ],
 )
