@@ -297,5 +297,5 @@ def test_the_trainer_says_nothing_of_a_push_that_failed_while_it_trained(server,
     fault = server.faults.add("POST", "me/trained/commit/", status=503, times=None)
     # Its pushes run in the background, where nothing reads what they raise; only one that is waited for tells.
     assert run_script(TRAINER, server, tmp_path).splitlines()[-2:] == ["trained 4", "raised 503"]
-    assert fault.fired == 3
+    assert fault.fired >= 2  # a background push is left out while the one before is still under way
     assert len(server.repo("me/trained").commits) == 1
