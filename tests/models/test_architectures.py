@@ -28,6 +28,11 @@ def test_the_table_is_complete():
     assert all(row["works"] == (row["reason"] is None) for row in rows)
 
 
+def test_the_readme_says_how_many_work():
+    rows = architectures()
+    assert f"{sum(row['works'] for row in rows)} of the {len(rows)} image-classification" in PAGES[0].read_text()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_show_the_table(page):
     assert f"{START}\n\n{markdown_table(architectures())}\n\n{END}" in page.read_text()
