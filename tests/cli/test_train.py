@@ -260,7 +260,7 @@ def test_card_shows_other_runs_and_pictures_when_asked_to(sources):
     assert main([*arguments(sources), *compared]) == 0
     card = (sources / "out" / "README.md").read_text()
     baseline = json.loads((sources / "none" / "results.json").read_text())
-    assert f"| none | as they are | 42 | test | {baseline['metrics']['test']['loss']:.4f} |" in card
+    assert f"| none | not used | 42 | test | {baseline['metrics']['test']['loss']:.4f} |" in card
     assert "![Training pictures" in card
     with Image.open(sources / "out" / "views.png") as views:
         assert views.size == (4 * 136 + 8, 26 + 8 + 2 * 136)
