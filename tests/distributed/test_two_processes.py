@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
-def launch(out, processes, batch_size, kind):
+def launch(out, processes, batch_size, kind, *more):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -23,6 +23,7 @@ def launch(out, processes, batch_size, kind):
     command += [f"--num_processes={processes}", "--dynamo_backend=no", "--num_cpu_threads_per_process=1"]
     command += ["--multi_gpu", f"--main_process_port={port}"] if processes > 1 else []
     command += [str(HERE / "train_rows.py"), "--out", str(out), "--kind", kind, "--batch-size", str(batch_size)]
+    command += more
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -48,6 +49,23 @@ def test_two_processes_train_as_one(tmp_path, kind, batch_size):
     # Three rows a batch leave an uneven end. Not eval_loss: Trainer averages the rows in that it has added as padding.
     for name in ("eval_accuracy", "eval_balanced_accuracy", "eval_macro_f1"):
         assert one["metrics"][name] == pytest.approx(two["metrics"][name], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--settings", '{"class_weights": ["0.2", "1", "3"], "label_smoothing_factor": 0.1, "freeze_backbone": true}'),
+        ("--own-loss",),
+    ],
+)
+def test_weighted_frozen_and_own_losses_train_as_on_one_process(tmp_path, more):
+    one, weights = launch(tmp_path / "one", 1, 4, "vit", *more)
+    two, other_weights = launch(tmp_path / "two", 2, 2, "vit", *more)
+    for log, other in zip(one["logs"], two["logs"], strict=True):
+        for name, value in log.items():
+            assert value == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, other_weights[name], rtol=1e-4, atol=1e-6)
 
 
 def test_batch_norm_models_do_not_hang_when_one_process_has_no_map(tmp_path):
