@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from .embeddings import find_classification_heads
-from .models import unadapted, why_unsupported
+from .models import is_adapted, why_unsupported
 from .objectives import Objective
 from .training_args import SageTrainingArguments
 
@@ -66,7 +66,7 @@ def check_model(
         raise ValueError(
             "No parameter of the model is trainable. Load an adapter with is_trainable=True to go on with it."
         )
-    if unadapted(model) is not model:
+    if is_adapted(model):
         if args.freeze_backbone:
             raise ValueError(
                 "freeze_backbone would freeze the adapters: leave it out, adapters freeze the backbone too."

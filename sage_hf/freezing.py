@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .embeddings import find_classification_heads
-from .models import backbone_of, unadapted
+from .models import backbone_of, is_adapted
 
 
 class FrozenLayers:
@@ -46,7 +46,7 @@ class FrozenLayers:
         self.modules: list[nn.Module] = []
         if backbone:
             self.modules = self._freeze(model, heads)
-        elif unadapted(model) is not model:
+        elif is_adapted(model):
             self.modules = [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
     def evaluate(self) -> None:

@@ -22,6 +22,8 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from .models import is_adapted
+
 HUB_ARGUMENTS = (
     "token",
     "cache_dir",
@@ -111,7 +113,7 @@ def how_to_load(model: nn.Module) -> str:
     What a saved model is loaded with: `"transformers"`, `"backbone"` (a [`BackboneClassifier`]), `"adapter"`, or
     `"module"` for one that is not of transformers.
     """
-    if hasattr(model, "get_base_model"):
+    if is_adapted(model):
         return "adapter"
     if isinstance(model, BackboneClassifier):
         return "backbone"
@@ -182,7 +184,7 @@ def load_image_classifier(path: str | Path, *, revision: str = "main", **kwargs:
     ```
     """
     hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
-    lookup = {name: value for name, value in hub.items() if name != "trust_remote_code"}
+    lookup = _lookup(hub)
     if find_adapter_config_file(str(path), revision=revision, **lookup) is not None:
         return _load_adapter(str(path), revision, hub, kwargs)
     named = kwargs.get("id2label")
@@ -198,11 +200,16 @@ def load_image_classifier(path: str | Path, *, revision: str = "main", **kwargs:
     return AutoModelForImageClassification.from_pretrained(path, config=config, revision=revision, **hub, **kwargs)
 
 
+def _lookup(hub: dict[str, Any]) -> dict[str, Any]:
+    """What every lookup of files takes; whether to trust code is asked by the auto classes alone."""
+    return {name: value for name, value in hub.items() if name != "trust_remote_code"}
+
+
 def _load_adapter(path: str, revision: str, hub: dict[str, Any], kwargs: dict[str, Any]) -> Any:
     from peft import PeftConfig, PeftModel
 
     trainable = kwargs.pop("is_trainable", False)
-    lookup = {name: value for name, value in hub.items() if name != "trust_remote_code"}
+    lookup = _lookup(hub)
     adapter = PeftConfig.from_pretrained(path, revision=revision, **lookup)
     if not adapter.base_model_name_or_path:
         raise ValueError(

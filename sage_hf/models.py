@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 
 def unadapted(model: nn.Module) -> nn.Module:
@@ -21,6 +21,19 @@ def backbone_of(model: nn.Module) -> nn.Module:
     model = unadapted(model)
     backbone = getattr(model, "base_model", model)
     return nn.Module() if backbone is model else backbone
+
+
+def is_adapted(model: nn.Module) -> bool:
+    """Whether a model is a `peft.PeftModel`."""
+    return unadapted(model) is not model
+
+
+def output_names(config: PreTrainedConfig) -> list[str]:
+    """What a model's outputs are called, in the order of their indices; `LABEL_0`, ... if its config does not say."""
+    outputs = int(config.num_labels or 0)
+    names = [str(label) for _, label in sorted((config.id2label or {}).items())]
+    # PVT's config keeps the number of labels beside their names, which may be missing.
+    return names if len(names) == outputs else [f"LABEL_{index}" for index in range(outputs)]
 
 
 def output_size(module: nn.Module) -> int | None:

@@ -35,6 +35,37 @@ def heat_map(saliency: Tensor) -> Image.Image:
     return Image.fromarray((saliency[0].cpu() * 255).round().to(torch.uint8).numpy())
 
 
+def view_grid(
+    pixel_values: Tensor,
+    saliency: Tensor,
+    views: Sequence[Tensor],
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+    view_headers: Sequence[str] = ("x+ keeps it", "x- removes it"),
+) -> Image.Image:
+    """
+    Pictures, their maps and their views, a row for each picture.
+
+    Args:
+        pixel_values (`torch.Tensor`): (rows, channels, height, width), normalised; one or three channels.
+        saliency (`torch.Tensor`): (rows, 1, height, width) in [0, 1].
+        views (`Sequence[torch.Tensor]`): each as `pixel_values`; as many as there are headers for them are shown.
+        image_mean (`Sequence[float]`): as for [`picture`].
+        image_std (`Sequence[float]`): as for [`picture`].
+        view_headers (`Sequence[str]`, *optional*): what the views are called.
+    """
+    shown = list(views)[: len(view_headers)]
+    cells = [
+        [
+            picture(x, image_mean, image_std),
+            heat_map(s),
+            *(picture(view[row], image_mean, image_std) for view in shown),
+        ]
+        for row, (x, s) in enumerate(zip(pixel_values, saliency, strict=True))
+    ]
+    return grid(cells, ["image", "saliency", *view_headers])
+
+
 def grid(rows: Sequence[Sequence[Image.Image]], headers: Sequence[str]) -> Image.Image:
     """
     Pictures in rows and columns under headers, each drawn 128 pixels wide with its own pixels visible.

@@ -21,7 +21,7 @@ from ..evaluation import METRICS, bootstrap_intervals
 from ..objectives import SageObjective
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
-from ..visualization import grid, heat_map, picture
+from ..visualization import view_grid
 
 logger = logging.get_logger(__name__)
 VIEWS = "views.png"
@@ -135,18 +135,11 @@ def draw_pictures(trainer: SageTrainer, count: int) -> dict[str, str]:
     saliency = torch.stack([row["saliency"] for row in rows])
     generator = torch.Generator().manual_seed(trainer.args.seed)
     views = objective.views(pixel_values, saliency, torch.arange(len(rows)), generator)
-    headers = [
-        "image",
-        "saliency",
-        *(["x+ keeps it", "x- removes it"] if isinstance(objective, SageObjective) else []),
-    ]
+    headers = ("x+ keeps it", "x- removes it") if isinstance(objective, SageObjective) else ()
     processor: Any = trainer.processing_class
     mean, std = (
         getattr(processor, name, None) or default for name, default in (("image_mean", [0.0]), ("image_std", [1.0]))
     )
-    cells = [
-        [picture(x, mean, std), heat_map(s), *(picture(view[index], mean, std) for view in views)][: len(headers)]
-        for index, (x, s) in enumerate(zip(pixel_values, saliency, strict=True))
-    ]
-    grid(cells[:count], headers).save(Path(str(trainer.args.output_dir)) / VIEWS)
+    drawn = view_grid(pixel_values[:count], saliency[:count], views, mean, std, headers)
+    drawn.save(Path(str(trainer.args.output_dir)) / VIEWS)
     return {VIEWS: "Training pictures, their maps, and the views that keep and that remove what the maps mark."}

@@ -77,7 +77,7 @@ def add_adapters(
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
-        raise ImportError("lora_rank needs peft: pip install 'sage_hf[peft]'.") from None
+        raise ImportError("lora_rank needs peft: pip install peft.") from None
     heads = find_classification_heads(model, embedding_layer)
     if not any(isinstance(layer, nn.Linear) and name not in heads for name, layer in model.named_modules()):
         raise ValueError(

@@ -15,7 +15,6 @@ from typing import Any
 import datasets
 import torch
 import transformers
-from torch import Tensor
 from transformers import ConvNextConfig, ConvNextForImageClassification, set_seed
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
@@ -24,7 +23,7 @@ from ..data.transforms import AlignedTransform
 from ..evaluation import classification_metrics
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
-from ..visualization import grid, heat_map, picture
+from ..visualization import view_grid
 
 TRAINING: dict[str, Any] = {
     "per_device_train_batch_size": 32,
@@ -199,16 +198,8 @@ def _draw_views(splits: datasets.DatasetDict, path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     objective = SageTrainingArguments(output_dir="unused").objective()
     assert objective is not None
-    positive, negative = objective.views(pixel_values, saliency, torch.arange(len(rows)), generator)
-
-    def shown(values: Tensor) -> Any:
-        return picture(values, processor.image_mean, processor.image_std)
-
-    cells = [
-        [shown(x), heat_map(s), shown(x_positive), shown(x_negative)]
-        for x, s, x_positive, x_negative in zip(pixel_values, saliency, positive, negative, strict=True)
-    ]
-    grid(cells, ["image", "saliency", "x+ keeps it", "x- removes it"]).save(path)
+    views = objective.views(pixel_values, saliency, torch.arange(len(rows)), generator)
+    view_grid(pixel_values, saliency, views, processor.image_mean, processor.image_std).save(path)
 
 
 def _table(results: dict[str, dict[str, list[float]]], out: Path, seconds: float) -> str:

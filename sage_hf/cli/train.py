@@ -25,6 +25,7 @@ from ..data.saliency import DataError
 from ..evaluation import METRICS
 from ..heads import how_to_load, load_image_classifier
 from ..hub.push import fetch_card, push_run
+from ..hub.run_record import TIMING
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
@@ -231,9 +232,10 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
             name: intervals(prediction, problem_type, run_args.bootstrap_resamples)
             for name, prediction in predictions.items()
         }
+        published = None if Path(run_args.dataset).exists() else run_args.dataset
         trainer.create_model_card(
-            dataset=None if Path(run_args.dataset).exists() else run_args.dataset,
-            dataset_revision=None if Path(run_args.dataset).exists() else revision_of(splits),
+            dataset=published,
+            dataset_revision=revision_of(splits) if published else None,
             base_model_revision=model_revision(run_args.model, run_args.model_revision),
             license=run_args.license,
             annotation=run_args.annotation,
@@ -261,8 +263,6 @@ def _has_labels(split: datasets.Dataset, label_column: str) -> bool:
 
 
 def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
-    # What Trainer measures of the run itself is not among the results.
-    timing = ("runtime", "per_second", "preparation_time")
     return {
         "guidance": trainer.args.guidance,
         "saliency_control": trainer.args.saliency_control,
@@ -276,7 +276,7 @@ def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[
             split: {
                 name.removeprefix(f"{split}_"): value
                 for name, value in values.items()
-                if name.startswith(f"{split}_") and not name.endswith(timing)
+                if name.startswith(f"{split}_") and not name.endswith(TIMING)
             }
             for split, values in metrics.items()
         },

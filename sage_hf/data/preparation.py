@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 from transformers import BaseImageProcessor, PreTrainedConfig
 
+from ..models import output_names
 from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from ..training_args import SageTrainingArguments
 from .dataset import Augmentation, TransformedDataset, check_columns, transformed_stream
@@ -101,7 +102,7 @@ class Preparation:
         transform.read_label = LabelReader(
             args.label_column,
             self.problem_type(dataset),
-            self._names(),
+            output_names(self.config),
             num_labels=self._outputs,
             stored=class_names_of(feature),
             lists=None if feature is None else lists_classes(feature),
@@ -177,7 +178,7 @@ class Preparation:
             )
 
     def _adopt_class_names(self, feature: Any, name: str) -> None:
-        own, names = self._names(), class_names_of(feature)
+        own, names = output_names(self.config), class_names_of(feature)
         if names is None:
             return
         if own == [f"LABEL_{index}" for index in range(len(names))]:
@@ -192,12 +193,6 @@ class Preparation:
     @property
     def _outputs(self) -> int:
         return int(self.config.num_labels or 0)
-
-    def _names(self) -> list[str]:
-        """The model's class names in the order of their indices."""
-        names = [str(label) for _, label in sorted((self.config.id2label or {}).items())]
-        # PVT's config keeps the number of labels beside their names, which may be missing.
-        return names if len(names) == self._outputs else [f"LABEL_{index}" for index in range(self._outputs)]
 
 
 def _first_labels(dataset: Any) -> np.ndarray:

@@ -39,13 +39,18 @@ def write_model_card(folder: str | Path, record: RunRecord, template: str | Path
         `Path`: the card.
     """
     folder = Path(folder)
-    record.save(folder)
-    write_eval_results(record, folder)
+    write_record(folder, record)
     path, text = folder / "README.md", render_model_card(record, template)
     if path.is_file():
         text = refresh(path.read_text(encoding="utf-8"), text)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write `run.json` and `.eval_results/`, which say the same as the card, for programs."""
+    record.save(folder)
+    write_eval_results(record, folder)
 
 
 def render_model_card(record: RunRecord, template: str | Path | None = None) -> str:

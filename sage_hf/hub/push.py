@@ -23,8 +23,7 @@ from huggingface_hub.errors import (
 from transformers.utils import logging
 
 from ..errors import PushError
-from .model_card import render_model_card
-from .results import write_eval_results
+from .model_card import render_model_card, write_record
 from .run_record import RECORD, RunRecord
 from .sections import refresh
 
@@ -164,17 +163,14 @@ def push_run(
 
 def _refresh_card(folder: Path, repo_id: str, revision: str | None, template: Any, api: HfApi) -> None:
     """The card for the repository, with what was edited in the folder or on the Hub."""
-    path, generated = folder / "README.md", None
-    if (folder / RECORD).is_file():
-        record = RunRecord.load(folder)
-        record.repo_id = repo_id
-        record.save(folder)
-        write_eval_results(record, folder)
-        generated = render_model_card(record, template)
+    if not (folder / RECORD).is_file():  # not a run of ours: the card is the user's affair
+        return
+    record = RunRecord.load(folder)
+    record.repo_id = repo_id
+    write_record(folder, record)
+    path, generated = folder / "README.md", render_model_card(record, template)
     here = path.read_text(encoding="utf-8") if path.is_file() else None
     there = _remote_card(repo_id, revision, api)
-    if generated is None:  # not a run of ours: the card is the user's affair
-        return
     ours = generated if here is None else refresh(here, generated)
     theirs = generated if there is None else refresh(there, generated)
     last = _pushed_cards(folder).get(f"{repo_id}@{revision or 'main'}")

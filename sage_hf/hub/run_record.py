@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, TrainerState
 
+from ..models import output_names
 from ..objectives import SageObjective
 from ..training_args import SageTrainingArguments
 
@@ -41,6 +42,9 @@ HYPERPARAMETERS = (
     "activation_checkpointing",
     "seed",
 )
+TIMING = ("_runtime", "_per_second", "_preparation_time")
+"""How the names of those figures end that Trainer measures of itself."""
+
 LOG_ROWS = 20
 """Rows of the training log that a card shows at most."""
 
@@ -162,7 +166,7 @@ def record_run(
     found: dict[str, Any] = {
         "model_name": folder.name,
         "problem_type": str(config.problem_type),
-        "classes": [str(label) for _, label in sorted((config.id2label or {}).items())],
+        "classes": output_names(config),
         "sage": sage,
         "hyperparameters": {name: arguments[name] for name in HYPERPARAMETERS},
         "world_size": args.world_size,
@@ -210,7 +214,7 @@ def training_log(state: TrainerState) -> list[dict[str, float]]:
         kept = {
             name: value
             for name, value in entry.items()
-            if isinstance(value, (int, float)) and not name.endswith(("_runtime", "_per_second", "_preparation_time"))
+            if isinstance(value, (int, float)) and not name.endswith(TIMING)
         }
         rows.setdefault(int(entry["step"]), {}).update(kept)
     return [rows[step] for step in sorted(rows)]

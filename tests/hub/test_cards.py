@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import yaml
 from scipy.stats import bootstrap
+from transformers import PvtConfig
 
 from sage_hf import SageTrainer, SageTrainingArguments
 from sage_hf.evaluation import bootstrap_intervals
 from sage_hf.hub import RunRecord, render_model_card, write_model_card
 from sage_hf.hub.run_record import LOG_ROWS, energy_of, shown_log
 from sage_hf.hub.sections import refresh, section
+from sage_hf.models import output_names
 from tests.conftest import Rows, make_model
 
 GOLDEN = Path(__file__).with_name("golden_card.md")
@@ -219,3 +221,7 @@ def test_the_kept_step_is_the_best_only_where_that_was_loaded(tmp_path):
         trainer.train()
         trainer.create_model_card()
         assert RunRecord.load(str(args.output_dir)).kept_step == kept
+
+
+def test_outputs_without_names_are_numbered():
+    assert output_names(PvtConfig(num_labels=3)) == ["LABEL_0", "LABEL_1", "LABEL_2"]
