@@ -25,6 +25,8 @@ from PIL import Image
 from transformers import ConvNextConfig, ResNetConfig, ViTConfig
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from sage_hf import SageTrainingArguments
+
 SIZE = 32
 CLASSES = ["healthy", "rust", "miner"]
 
@@ -85,6 +87,19 @@ def batch() -> dict[str, torch.Tensor]:
         "saliency_mask": mask,
         "labels": torch.tensor([0, 2, 1, 0]),
     }
+
+
+def make_args(folder: Path, **settings) -> SageTrainingArguments:
+    """Arguments of a short run on the CPU that reports to nobody."""
+    usual = {
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    return SageTrainingArguments(output_dir=str(folder), **usual | settings)
 
 
 def make_rows(count: int, size: tuple[int, int] = (48, 40), annotated: int | None = None) -> list[dict]:

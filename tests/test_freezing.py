@@ -2,24 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from sage_hf import SageTrainer, SageTrainingArguments
-from tests.conftest import Rows, make_model
+from sage_hf import SageTrainer
+from tests.conftest import Rows, make_args, make_model
 from tests.models.architectures import make_classifier
 
 
 def train(model, folder, **settings):
-    args = SageTrainingArguments(
-        output_dir=str(folder),
-        max_steps=3,
-        per_device_train_batch_size=4,
-        learning_rate=0.1,
-        freeze_backbone=True,
-        save_strategy="no",
-        use_cpu=True,
-        report_to="none",
-        disable_tqdm=True,
-        **settings,
-    )
+    args = make_args(folder, max_steps=3, learning_rate=0.1, freeze_backbone=True, save_strategy="no", **settings)
     trainer = SageTrainer(model, args, train_dataset=Rows())
     trainer.train()
     return trainer

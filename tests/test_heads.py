@@ -3,9 +3,9 @@ import torch
 import transformers
 from transformers import AutoModel, AutoModelForImageClassification
 
-from sage_hf import SageTrainer, SageTrainingArguments, find_classification_heads, load_image_classifier
+from sage_hf import SageTrainer, find_classification_heads, load_image_classifier
 from sage_hf.heads import BackboneClassifier
-from tests.conftest import Rows
+from tests.conftest import Rows, make_args
 
 VIT = {
     "image_size": 32,
@@ -37,16 +37,7 @@ def backbone(request):
 
 
 def trainer_for(model, folder, **settings):
-    args = SageTrainingArguments(
-        output_dir=str(folder),
-        max_steps=4,
-        per_device_train_batch_size=4,
-        learning_rate=1e-2,
-        use_cpu=True,
-        report_to="none",
-        disable_tqdm=True,
-        **settings,
-    )
+    args = make_args(folder, **settings)
     return SageTrainer(model, args, train_dataset=Rows())
 
 

@@ -10,7 +10,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from sage_hf import SageTrainer, SageTrainingArguments
 from sage_hf.models import logits_of
-from tests.conftest import CLASSES, Rows, make_dataset
+from tests.conftest import CLASSES, Rows, make_args, make_dataset
 
 
 class Network(nn.Module):
@@ -29,16 +29,7 @@ class Network(nn.Module):
 
 
 def make_trainer(folder, model, dataset=None, **settings):
-    args = SageTrainingArguments(
-        output_dir=str(folder),
-        max_steps=4,
-        per_device_train_batch_size=4,
-        learning_rate=1e-2,
-        use_cpu=True,
-        report_to="none",
-        disable_tqdm=True,
-        **{"embedding_layer": "head"} | settings,
-    )
+    args = make_args(folder, **{"embedding_layer": "head"} | settings)
     return SageTrainer(model, args, train_dataset=Rows() if dataset is None else dataset)
 
 

@@ -14,7 +14,7 @@ from sage_hf import (
     load_image_classifier,
 )
 from sage_hf.cli.model_options import add_adapters
-from tests.conftest import CLASSES, Rows, make_dataset, make_model
+from tests.conftest import CLASSES, Rows, make_args, make_dataset, make_model
 from tests.models.architectures import make_classifier
 
 # peft 0.21.2 asks for an attribute that transformers 5.23.0 renamed.
@@ -34,16 +34,7 @@ def adapted(base):
 
 
 def make_trainer(model, folder, processor, **settings):
-    args = SageTrainingArguments(
-        output_dir=str(folder),
-        max_steps=4,
-        per_device_train_batch_size=4,
-        learning_rate=1e-2,
-        use_cpu=True,
-        report_to="none",
-        disable_tqdm=True,
-        **settings,
-    )
+    args = make_args(folder, **settings)
     return SageTrainer(model, args, train_dataset=make_dataset(8), processing_class=processor)
 
 

@@ -9,24 +9,13 @@ import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import AutoModelForImageClassification, EarlyStoppingCallback, TrainerCallback
 
-from sage_hf import SageObjective, SageTrainer, SageTrainingArguments
+from sage_hf import SageObjective, SageTrainer
+from tests import conftest
 from tests.conftest import Rows, make_dataset, make_model
 
 
 def make_args(folder, **settings):
-    return SageTrainingArguments(
-        **{
-            "output_dir": str(folder),
-            "max_steps": 4,
-            "per_device_train_batch_size": 4,
-            "learning_rate": 1e-2,
-            "use_cpu": True,
-            "report_to": "none",
-            "disable_tqdm": True,
-            "save_strategy": "no",
-        }
-        | settings
-    )
+    return conftest.make_args(folder, **{"save_strategy": "no"} | settings)
 
 
 def test_hyperparameter_search_by_optuna(tmp_path):
