@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 
 from ..version import __version__
 
 COMMANDS = {
     "quickstart": "train on digits with a shortcut, with and without guidance, and compare",
     "train": "fine-tune an image classifier on a dataset with saliency maps",
-    "data": "build saliency datasets",
+    "data": "build, check, share and load saliency datasets",
     "models": "list the architectures that can be trained",
     "push": "publish a run's folder on the Hub",
 }
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): the arguments; those of the process if not given.
 
     Returns:
-        `int`: 0, or 1 after an error of the user's that was explained on stderr.
+        `int`: 0, or 1 after an error of the user's that was explained on stderr, or after a check that failed.
     """
     parser = argparse.ArgumentParser(
         prog="sage-hf", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -38,22 +39,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     # Imported when asked for: torch and transformers take seconds.
-    if args.command == "quickstart":
-        from .quickstart import run
-    elif args.command == "train":
-        from .train import run
-    elif args.command == "models":
-        from .models import run
-    elif args.command == "push":
-        from .push import run
-    else:
-        from .data import run
+    command = import_module(f".{args.command}", __name__)
     from ..errors import PushError
 
     try:
-        run(args.arguments)
+        code = command.run(args.arguments)
     except (ValueError, OSError, PushError) as error:
         # Mistakes of input, which the message explains; anything else is a defect and keeps its traceback.
         print(f"sage-hf {args.command}: {error}", file=sys.stderr)
         return 1
-    return 0
+    return code or 0

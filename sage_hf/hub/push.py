@@ -10,25 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_url
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    RemoteEntryNotFoundError,
-)
-from transformers.utils import logging
+from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
-from ..errors import PushError
+from .attempts import Attempts
 from .model_card import render_model_card, write_record
 from .run_record import RECORD, RunRecord
 from .sections import refresh
-
-logger = logging.get_logger(__name__)
-T = TypeVar("T")
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 NOT_PUSHED = ("_*", "runs", "logs", "events.out.*", "emissions*", "optimizer*", "scheduler*", "scaler*", "rng_state*")
@@ -40,9 +30,6 @@ TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 BINARY = (".safetensors", ".png", ".jpg", ".jpeg", ".webp")
 PUSHED = "_pushed_cards.json"
 """The cards that pushes left on the Hub, by repository: who edited which is told by them. Stays in the folder."""
-TRANSIENT = (408, 429, 500, 502, 503, 504)
-WAITS = (1.0, 2.0, 4.0, 8.0)
-"""Seconds between attempts, where the Hub names none."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +121,8 @@ def push_run(
     if revision is not None and create_pr:
         raise ValueError("A pull request has a branch of its own: leave revision out, or create_pr.")
     check_folder(folder)
-    attempt = _Attempts(folder, repo_id, wait)
+    again = f"Nothing in {folder} was changed but its card. Repeat the push: what has arrived is not sent again."
+    attempt = Attempts(repo_id, again, wait)
     attempt(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
     target, number = revision, None
     if revision is not None:
@@ -223,70 +211,3 @@ def _remote_card(repo_id: str, revision: str | None, api: HfApi) -> str | None:
         return Path(api.hf_hub_download(repo_id, "README.md", revision=commit)).read_text(encoding="utf-8")
     except LocalEntryNotFoundError as error:
         raise (error.__cause__ or error) from error
-
-
-class _Attempts:
-    """Calls the Hub again after what may pass, and says what is left to do after what won't."""
-
-    def __init__(self, folder: Path, repo_id: str, wait: Callable[[float], None]):
-        self.folder, self.repo_id, self.wait = folder, repo_id, wait
-
-    def __call__(self, call: Callable[[], T]) -> T:
-        for seconds in (*WAITS, None):
-            try:
-                return call()
-            except (HTTPError, RuntimeError, LocalTokenNotFoundError) as error:
-                cause = _cause(error)
-                if cause is None:
-                    raise  # a defect, not the Hub's doing
-                if seconds is None or not _passes(cause):
-                    raise PushError(self._explain(cause)) from error
-                logger.warning("The Hub answered %s; trying again.", _short(cause))
-                self.wait(_retry_after(cause) or seconds)
-        raise AssertionError("unreachable")
-
-    def _explain(self, error: Exception) -> str:
-        again = (
-            f"Nothing in {self.folder} was changed but its card. Repeat the push: what has arrived is not sent again."
-        )
-        status = _status(error)
-        if isinstance(error, LocalTokenNotFoundError) or status == 401:
-            return f"The Hub does not know you: log in with `hf auth login`, or set HF_TOKEN. {again}"
-        if status == 403:
-            return f"Your token may not write to {self.repo_id}: use one with write access to it. {again}"
-        if status in (413, 507):
-            return f"The Hub has no space for {self.repo_id} ({_short(error)}). {again}"
-        return f"The push to {self.repo_id} did not arrive ({_short(error)}). {again}"
-
-
-def _cause(error: BaseException) -> Exception | None:
-    """The Hub's error inside those that its client wraps around it."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, (HTTPError, LocalTokenNotFoundError)):
-            return found
-        found = found.__cause__
-    return None
-
-
-def _status(error: Exception) -> int | None:
-    return error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
-
-
-def _passes(error: Exception) -> bool:
-    """Whether it may be over in a moment: the Hub is busy, or the connection was cut."""
-    if isinstance(error, HfHubHTTPError):
-        return _status(error) in TRANSIENT
-    return isinstance(error, HTTPError)
-
-
-def _retry_after(error: Exception) -> float | None:
-    if not isinstance(error, HfHubHTTPError) or error.response is None:
-        return None
-    value = error.response.headers.get("Retry-After", "")
-    return float(value) if value.replace(".", "", 1).isdigit() else None
-
-
-def _short(error: Exception) -> str:
-    status = _status(error)
-    return f"status {status}" if status else type(error).__name__

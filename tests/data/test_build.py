@@ -88,8 +88,8 @@ def test_card_says_what_is_inside(source):
 
 def test_shards(source, monkeypatch):
     folder, _ = source
-    monkeypatch.setattr("sage_hf.data.build.SHARD_BYTES", 1)
-    monkeypatch.setattr("sage_hf.data.build._ShardedWriter.ROWS", 2)
+    monkeypatch.setattr("sage_hf.data.parquet.SHARD_BYTES", 1)
+    monkeypatch.setattr("sage_hf.data.parquet.ShardedWriter.ROWS", 2)
     build(folder)
     names = sorted(path.name for path in (folder / "out" / "data").iterdir())
     assert names == [f"train-{index:05d}-of-00003.parquet" for index in range(3)]
