@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from .embeddings import find_classification_heads
-from .models import is_adapted, why_unsupported
+from .features import fused_attention_message
+from .models import is_adapted, unadapted, why_unsupported
 from .objectives import Objective
+from .objectives.base import NEEDS
 from .training_args import SageTrainingArguments
 
 RUN_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "trainer_state.json", "checkpoint-*")
@@ -91,4 +93,45 @@ def check_model(
         raise ValueError(
             f"per_device_train_batch_size={batch_size} is too small: shuffling needs another row of the batch. Use 2 "
             "or more, or degradation='blur', 'noise' or 'mean'."
+        )
+    check_needs(model, args, objective.needs)
+
+
+def check_needs(model: nn.Module, args: SageTrainingArguments, needs: frozenset[str]) -> None:
+    """
+    Refuse a model or a way to train that can't give an objective what it needs.
+
+    Args:
+        model (`torch.nn.Module`): the unwrapped model.
+        args ([`SageTrainingArguments`]): the settings.
+        needs (`frozenset[str]`): see [`Objective.needs`].
+
+    Raises:
+        `ValueError`: the message says what to change.
+    """
+    if unknown := needs - NEEDS:
+        raise ValueError(f"The objective needs {sorted(unknown)}; what can be asked for is {sorted(NEEDS)}.")
+    inner = unadapted(model)
+    twice = needs & {"input_gradients", "features"}
+    if twice and args.torch_compile:
+        raise ValueError("This guidance differentiates twice, which compiled models can't: leave torch_compile out.")
+    reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
+    if twice and reentrant:
+        raise ValueError(
+            "This guidance differentiates twice: set gradient_checkpointing_kwargs to {'use_reentrant': False}."
+        )
+    fused = any(
+        isinstance(module, PreTrainedModel)
+        and module._supports_sdpa
+        and module.config._attn_implementation not in (None, "eager")
+        for module in inner.modules()
+    )
+    if "input_gradients" in needs and fused:
+        raise ValueError(fused_attention_message(type(inner).__name__))
+    if "attention" in needs and not isinstance(inner, PreTrainedModel):
+        raise ValueError(f"Of {type(inner).__name__}, no model of transformers, attention can't be read to be guided.")
+    if "attention" in needs and fused:
+        raise ValueError(
+            f"{type(inner).__name__} computes attention in one fused kernel, which does not tell what it attends to. "
+            'Load the model with attn_implementation="eager".'
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 
 from .embeddings import EmbeddingCapture
+from .features import FeatureCapture, Grid
 from .freezing import FrozenLayers
 from .models import logits_of, takes_interpolation, unadapted
 from .objectives import Encoding
@@ -23,6 +24,21 @@ VIEW_FORWARDS = ("auto", "concatenated", "separate")
 def has_batch_norm(model: nn.Module) -> bool:
     """Whether any layer normalises by statistics of its batch."""
     return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+class Inside(NamedTuple):
+    """What an objective asked to see of a forward pass, `None` where it did not."""
+
+    features: Tensor | None = None
+    """The last ones with a place in the picture, as their layer returned them."""
+    grid: Grid | None = None
+    attention: Tensor | None = None
+    """Of the last layer, (batch, heads, tokens, tokens)."""
+
+    def maps(self, features: Tensor) -> Tensor:
+        """Features, or their gradient, as (batch, channels, height, width)."""
+        assert self.grid is not None
+        return self.grid.maps(features)
 
 
 class Encoder:
@@ -76,6 +92,7 @@ class Encoder:
             view_forward = "separate" if has_batch_norm(model) else "concatenated"
         self.view_forward = view_forward
         self._running_statistics: list[tuple[Tensor, Tensor]] = []
+        self._features: FeatureCapture | None = None
 
     def logits(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         """
@@ -108,17 +125,47 @@ class Encoder:
         Returns:
             `list[Encoding]`: that of x (batch rows), then that of each view (len(rows) rows).
         """
+        return self.encode_inside(model, inputs, views, rows)[0]
+
+    def encode_inside(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        views: tuple[Tensor, ...],
+        rows: Tensor,
+        needs: frozenset[str] = frozenset(),
+    ) -> tuple[list[Encoding], Inside]:
+        """
+        As [`Encoder.encode`], and what an objective needs to see of the pass over x.
+
+        Args:
+            model, inputs, views, rows: as for [`Encoder.encode`].
+            needs (`frozenset[str]`, *optional*): `"features"` and `"attention"`, see
+                [`~sage_hf.objectives.Objective`].
+
+        Raises:
+            `ValueError`: the model has no such thing.
+        """
         sizes = [len(inputs["pixel_values"]), *(len(view) for view in views)]
+        if "features" in needs and self._features is None:
+            two = _rows_of(inputs, torch.arange(min(2, sizes[0]), device=rows.device))
+            self._features = FeatureCapture(self.model, lambda some: logits_of(self._outputs(self.model, some)), two)
         if self.view_forward == "concatenated" or not views:
-            encoded = self._encode(model, _stack(inputs, views, rows, with_anchor=True))
+            encoded, inside = self._encode(model, _stack(inputs, views, rows, with_anchor=True), needs)
             self._remember_running_statistics()
         else:
-            anchor = self._encode(model, inputs)
+            anchor, inside = self._encode(model, inputs, needs)
             self._remember_running_statistics()
             with _spare_running_statistics(self.model):
-                both = self._encode(self.model, _stack(inputs, views, rows, with_anchor=False))
+                both, _ = self._encode(self.model, _stack(inputs, views, rows, with_anchor=False))
             encoded = Encoding(*(torch.cat(pair) for pair in zip(anchor, both, strict=True)))
-        return [Encoding(*parts) for parts in zip(*(tensor.split(sizes) for tensor in encoded), strict=True)]
+        return [Encoding(*parts) for parts in zip(*(tensor.split(sizes) for tensor in encoded), strict=True)], inside
+
+    def release(self) -> None:
+        """Detach from the model what [`Encoder.encode_inside`] has put on it."""
+        if self._features is not None:
+            self._features.remove()
+            self._features = None
 
     def restore_running_statistics(self) -> None:
         """
@@ -131,17 +178,32 @@ class Encoder:
                 buffer.copy_(value)
         self._running_statistics = []
 
-    def _encode(self, model: nn.Module, inputs: dict[str, Any]) -> Encoding:
+    def _encode(
+        self, model: nn.Module, inputs: dict[str, Any], needs: frozenset[str] = frozenset()
+    ) -> tuple[Encoding, Inside]:
         assert self.capture is not None
-        return Encoding(self._call(model, inputs), self.capture.take())
+        extra = {"output_attentions": True} if "attention" in needs else {}
+        features = self._features if "features" in needs else None
+        if features is not None:
+            features.start()
+        outputs = self._outputs(model, inputs | extra)
+        inside = Inside(
+            None if features is None else features.take(),
+            None if features is None else features.grid,
+            _last_attention(outputs, len(inputs["pixel_values"])) if extra else None,
+        )
+        return Encoding(logits_of(outputs), self.capture.take()), inside
 
     def _call(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        return logits_of(self._outputs(model, inputs))
+
+    def _outputs(self, model: nn.Module, inputs: dict[str, Any]) -> Any:
         if self.frozen is not None and model.training:
             self.frozen.evaluate()
         inputs = inputs | self._extra
         # A module of the user's own may call its pictures what it likes.
         pictures = [inputs.pop("pixel_values")] if self._positional else []
-        return logits_of(model(*pictures, **inputs))
+        return model(*pictures, **inputs)
 
     def _remember_running_statistics(self) -> None:
         layers = _normalising_layers(self.model) if torch.is_grad_enabled() else []
@@ -150,12 +212,35 @@ class Encoder:
             self._running_statistics = [(buffer, buffer.clone()) for buffer in buffers]
 
 
+def _last_attention(outputs: Any, batch: int) -> Tensor:
+    attentions = getattr(outputs, "attentions", None)
+    last = attentions[-1] if attentions else None
+    if last is None or last.ndim != 4 or len(last) != batch:
+        found = "none" if last is None else f"a tensor of {tuple(last.shape)}"
+        raise ValueError(
+            f"guidance='attention' needs a model that returns the attention of its last layer, (batch, heads, tokens, "
+            f"tokens), for output_attentions=True; this one returned {found}. Use another guidance."
+        )
+    return last
+
+
+def _rows_of(inputs: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+    batch = len(inputs["pixel_values"])
+    return {name: value[rows] if _is_rows(value, batch) else value for name, value in inputs.items()}
+
+
+def _is_rows(value: Any, batch: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == batch
+
+
 def _stack(inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor, *, with_anchor: bool) -> dict[str, Any]:
     """The inputs of one pass over the views, with or without the batch itself before them."""
+    if not views:
+        return inputs
     batch = len(inputs["pixel_values"])
     stacked = {}
     for name, value in inputs.items():
-        if isinstance(value, Tensor) and value.ndim > 0 and len(value) == batch:
+        if _is_rows(value, batch):
             parts = list(views) if name == "pixel_values" else [value[rows]] * len(views)
             stacked[name] = torch.cat([value, *parts] if with_anchor else parts)
         else:

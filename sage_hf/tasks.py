@@ -93,17 +93,25 @@ class Task:
         Raises:
             `ValueError`: labels of another problem type, which torch would make something else of.
         """
+        loss = self._losses(logits, labels, smooth, "sum")
+        return loss if self.problem_type == SINGLE_LABEL else loss / self.num_labels
+
+    def row_losses(self, logits: Tensor, labels: Tensor, *, smooth: bool = True) -> Tensor:
+        """The loss of each row, (batch,); their sum is `total_loss`. The arguments are those of `total_loss`."""
+        losses = self._losses(logits, labels, smooth, "none")
+        return losses if self.problem_type == SINGLE_LABEL else losses.mean(dim=1)
+
+    def _losses(self, logits: Tensor, labels: Tensor, smooth: bool, reduction: str) -> Tensor:
         self._check_labels(logits, labels)
         logits, smoothing = at_least_float32(logits), self.label_smoothing if smooth else 0.0
         weight = None if self.class_weights is None else logits.new_tensor(self.class_weights)
         if self.problem_type == SINGLE_LABEL:
-            return F.cross_entropy(logits, labels, weight=weight, label_smoothing=smoothing, reduction="sum")
+            return F.cross_entropy(logits, labels, weight=weight, label_smoothing=smoothing, reduction=reduction)
         targets = labels.to(logits.dtype).view_as(logits)
         if self.problem_type == REGRESSION:
-            return F.mse_loss(logits, targets, reduction="sum") / self.num_labels
+            return F.mse_loss(logits, targets, reduction=reduction)
         targets = (1 - smoothing) * targets + smoothing / 2
-        loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="sum")
-        return loss / self.num_labels
+        return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction=reduction)
 
     def row_weights(self, labels: Tensor) -> Tensor:
         """

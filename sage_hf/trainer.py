@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, cast
 
 import datasets
-import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from .data.preparation import Preparation
 from .embeddings import EmbeddingCapture, config_of, release_captures
 from .forwarding import Encoder
 from .freezing import FrozenLayers
+from .guidance import Guide
 from .heads import how_to_load
 from .hub import record_run, write_model_card
 from .hub.run_record import energy_of
@@ -146,11 +146,12 @@ class SageTrainer(CheckpointTrainer):
         self._froze: bool
         self.task: Task
         self._capture: EmbeddingCapture | None = None
+        self._encoder: Encoder
+        self._guide: Guide | None
         self.compute_loss_func = kwargs.get("compute_loss_func")
         self._configure(model, check=True)
         self._rows_seen = torch.zeros(5)
         self._card: dict[str, Any] = {}
-        self._guided_batches = 0  # since the last optimizer step
 
         # The task smooths labels; Trainer's own smoother knows one label and models with a config alone.
         args.label_smoothing_factor = 0.0
@@ -211,6 +212,8 @@ class SageTrainer(CheckpointTrainer):
         if self._capture is None or self._capture.model is not model:
             release_captures(model)
             self._capture = EmbeddingCapture(model, args.embedding_layer) if self.preparation.guided else None
+        if hasattr(self, "_encoder"):
+            self._encoder.release()
         self._encoder = Encoder(
             model,
             self._capture,
@@ -218,6 +221,9 @@ class SageTrainer(CheckpointTrainer):
             interpolate_pos_encoding=args.interpolate_pos_encoding,
             frozen=FrozenLayers(model, args.embedding_layer, backbone=args.freeze_backbone),
         )
+        self._guide = None
+        if self.guidance_objective is not None:
+            self._guide = Guide(self.guidance_objective, self._encoder, self.task, args.seed, args.process_index)
         terms = self.guidance_objective.names if self.guidance_objective is not None else ()
         self._terms = TermTracker((self._loss_name, *terms, "annotated"))
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
@@ -251,8 +257,10 @@ class SageTrainer(CheckpointTrainer):
         saliency, mask = inputs.pop("saliency", None), inputs.pop("saliency_mask", None)
 
         terms: dict[str, Tensor] = {}
-        if model.training and self._guides_now() and saliency is not None and mask is not None:
-            logits, terms = self._guide(model, inputs, saliency, mask.nonzero().squeeze(1))
+        step = self.state.global_step
+        guided = model.training and step % self.args.guidance_interval == 0
+        if self._guide is not None and guided and saliency is not None and mask is not None:
+            logits, terms = self._guide(model, inputs, labels, saliency, mask.nonzero().squeeze(1), step)
         else:
             logits = self._encoder.logits(model, inputs)
 
@@ -286,33 +294,6 @@ class SageTrainer(CheckpointTrainer):
         self._encoder.restore_running_statistics()
         return loss
 
-    def _guides_now(self) -> bool:
-        return self.guidance_objective is not None and self.state.global_step % self.args.guidance_interval == 0
-
-    def _guide(
-        self, model: nn.Module, inputs: dict[str, Any], saliency: Tensor, rows: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits of the batch, and the objective's terms for the given rows, (rows,) each."""
-        assert self.guidance_objective is not None
-        pixel_values = inputs["pixel_values"]
-        fewest, fewest_annotated = self.guidance_objective.fewest_rows
-        if len(pixel_values) < fewest or len(rows) < fewest_annotated:
-            return self._encoder.logits(model, inputs), {}
-        views = self.guidance_objective.views(pixel_values, saliency, rows, self._view_generator(pixel_values.device))
-        anchor, *encoded = self._encoder.encode(model, inputs, views, rows)
-        return anchor.logits, self.guidance_objective.terms(anchor.select(rows), *encoded)
-
-    def _view_generator(self, device: torch.device) -> torch.Generator:
-        """
-        The randomness of a batch's views: a function of seed, step, batch and process.
-
-        So views are the same after a resumption, and whatever draws from torch's global generator besides.
-        """
-        place = (self.args.seed, self.state.global_step, self._guided_batches, self.args.process_index)
-        self._guided_batches += 1
-        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator(device).manual_seed(seed)
-
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Tensor | None, Any, Any]:
@@ -332,7 +313,8 @@ class SageTrainer(CheckpointTrainer):
 
         Every process takes part in the count at every step, whatever its batches hold, so none waits for another.
         """
-        self._guided_batches = 0
+        if self._guide is not None:
+            self._guide.batches = 0
         batches = list(itertools.islice(epoch_iterator, num_batches))
         fewest = self.guidance_objective.fewest_rows if self.guidance_objective is not None else (0, 0)
         counts = self.accelerator.reduce(count_rows(batches, self.task, fewest, device), reduction="sum")

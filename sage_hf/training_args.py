@@ -10,12 +10,9 @@ import torch
 from transformers import TrainingArguments
 
 from .forwarding import VIEW_FORWARDS
-from .objectives import Objective, SageObjective
+from .objectives import GUIDANCE, Objective
 from .objectives.base import describe
 from .tasks import SINGLE_LABEL
-
-GUIDANCE = {"sage": SageObjective}
-"""Objectives by the name that `--guidance` takes; `"none"` is plain fine-tuning."""
 
 
 def _is_positive(text: str) -> bool:
@@ -35,9 +32,16 @@ class SageTrainingArguments(TrainingArguments):
 
     Args:
         guidance (`str`, *optional*, defaults to `"sage"`):
-            `"sage"`, or `"none"`: the task's plain loss through the same trainer, the fair baseline.
+            `"sage"`, or what to compare it with, each explained where it is defined: `"augment"`
+            ([`~sage_hf.objectives.AugmentObjective`]), `"cyborg"` ([`~sage_hf.objectives.CyborgObjective`]),
+            `"gradient"` ([`~sage_hf.objectives.GradientObjective`]), `"attention"`
+            ([`~sage_hf.objectives.AttentionObjective`]); or `"none"`: the task's plain loss through the same trainer,
+            the fair baseline.
+        guidance_weight (`float`, *optional*, defaults to 1.0):
+            Weight of the one term of `"augment"`, `"cyborg"`, `"gradient"` (the paper's lambda) and `"attention"`;
+            0 or more.
         degradation (`str`, *optional*, defaults to `"shuffle"`):
-            What replaces pixels in the views: `"blur"`, `"noise"`, `"mean"` or `"shuffle"` (other pictures of the
+            What replaces pixels in the views of `"sage"` and `"augment"`: `"blur"`, `"noise"`, `"mean"` or `"shuffle"` (other pictures of the
             batch).
         distance (`str`, *optional*, defaults to `"cosine"`): of embeddings: `"cosine"` or `"euclidean"`.
         margin (`float`, *optional*, defaults to 0.2): of the triplet term.
@@ -51,7 +55,8 @@ class SageTrainingArguments(TrainingArguments):
         guidance_interval (`int`, *optional*, defaults to 1):
             Evaluate the guidance at every k-th optimizer step only, with its weights multiplied by k.
         saliency_control (`str`, *optional*, defaults to `"none"`):
-            `"inverted"` or `"shuffled"` maps, to see whether a gain comes from where humans looked.
+            `"inverted"`, `"shuffled"`, `"center_gaussian"` or `"random_blobs"` (of equal area) in place of the maps, to
+            see whether a gain comes from where humans looked.
         view_forward (`str`, *optional*, defaults to `"auto"`):
             `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
             `"auto"`: separate if the model has batch normalisation.
@@ -80,7 +85,8 @@ class SageTrainingArguments(TrainingArguments):
             for none. Rows that are not checked still raise an error that names them when training meets them.
 
     Raises:
-        `ValueError`: an unknown name, or a number out of its range.
+        `ValueError`: an unknown name, a number out of its range, or a setting of another guidance than the chosen one.
+            (`"none"` takes them all, so that a baseline is one flag away.)
 
     Example:
 
@@ -93,7 +99,13 @@ class SageTrainingArguments(TrainingArguments):
     ```
     """
 
-    guidance: str = field(default="sage", metadata={"help": "sage, or none: the plain loss, the fair baseline."})
+    guidance: str = field(
+        default="sage",
+        metadata={"help": "sage, augment, cyborg, gradient, attention, or none: the plain loss, the fair baseline."},
+    )
+    guidance_weight: float = field(
+        default=1.0, metadata={"help": "Weight of the term of augment, cyborg, gradient or attention."}
+    )
     degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean or shuffle."})
     distance: str = field(default="cosine", metadata={"help": "cosine or euclidean."})
     margin: float = field(default=0.2, metadata={"help": "Margin of the triplet term."})
@@ -105,7 +117,9 @@ class SageTrainingArguments(TrainingArguments):
     guidance_interval: int = field(
         default=1, metadata={"help": "Guide at every k-th optimizer step, with weights times k."}
     )
-    saliency_control: str = field(default="none", metadata={"help": "inverted or shuffled maps, as a control."})
+    saliency_control: str = field(
+        default="none", metadata={"help": "inverted, shuffled, center_gaussian or random_blobs in place of the maps."}
+    )
     view_forward: str = field(default="auto", metadata={"help": "auto, concatenated or separate."})
     embedding_layer: str | None = field(default=None, metadata={"help": "Name of the layer that makes the logits."})
     freeze_backbone: bool = field(default=False, metadata={"help": "Train the head alone."})
@@ -162,7 +176,22 @@ class SageTrainingArguments(TrainingArguments):
                 )
         if self.check_rows < -1:
             raise ValueError(f"check_rows must be -1 (all), 0 (none) or a number of rows, got {self.check_rows}.")
+        self._check_settings()
         self.objective()
+
+    def _check_settings(self) -> None:
+        """Refuse what is set for another guidance than the chosen one: it would do nothing."""
+        if self.guidance == "none":
+            return
+        own = {one.name for one in fields(GUIDANCE[self.guidance])}
+        settings = {one.name: one.default for one in fields(self)}
+        for other, kind in GUIDANCE.items():
+            for name in (one.name for one in fields(kind) if one.name in settings and one.name not in own):
+                if getattr(self, name) != settings[name]:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} is a setting of guidance={other!r}, and guidance="
+                        f"{self.guidance!r} does not read it. Leave it out."
+                    )
 
     def objective(self, problem_type: str = SINGLE_LABEL) -> Objective | None:
         """

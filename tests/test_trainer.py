@@ -137,12 +137,12 @@ def test_a_trained_model_can_be_copied(tmp_path, batch):
 def test_views_differ_between_steps_batches_and_processes(tmp_path, batch):
     trainer = make_trainer(tmp_path)
     seen = []
-    trainer.guidance_objective = SageObjective(
+    trainer._guide.objective = SageObjective(
         degradation=lambda x, generator: seen.append(generator.initial_seed()) or torch.zeros_like(x)
     )
     for step in (0, 0, 1):
         trainer.state.global_step = step
-        trainer._guided_batches = 0
+        trainer._guide.batches = 0
         for _ in range(2):
             trainer.compute_loss(trainer.model.train(), batch)
     first, again, next_step = seen[:2], seen[2:4], seen[4:]

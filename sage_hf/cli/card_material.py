@@ -18,7 +18,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from ..data.saliency import DataError
 from ..evaluation import METRICS, bootstrap_intervals
-from ..objectives import SageObjective
+from ..objectives import AugmentObjective, SageObjective
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
 from ..visualization import view_grid
@@ -134,8 +134,11 @@ def draw_pictures(trainer: SageTrainer, count: int) -> dict[str, str]:
         raise DataError(f"card_pictures: pictures of {pixel_values.shape[1]} channels can't be drawn. Leave it out.")
     saliency = torch.stack([row["saliency"] for row in rows])
     generator = torch.Generator().manual_seed(trainer.args.seed)
-    views = objective.views(pixel_values, saliency, torch.arange(len(rows)), generator)
-    headers = ("x+ keeps it", "x- removes it") if isinstance(objective, SageObjective) else ()
+    every = torch.arange(len(rows))
+    saliency = objective.maps(saliency, every, generator)
+    views = objective.views(pixel_values, saliency, every, generator)
+    known = {SageObjective: ("x+ keeps it", "x- removes it"), AugmentObjective: ("x+ keeps it",)}
+    headers: tuple[str, ...] = next((names for kind, names in known.items() if isinstance(objective, kind)), ())
     processor: Any = trainer.processing_class
     mean, std = (
         getattr(processor, name, None) or default for name, default in (("image_mean", [0.0]), ("image_std", [1.0]))

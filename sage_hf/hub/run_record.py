@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedConfig, TrainerState
 
 from ..models import output_names
-from ..objectives import SageObjective
+from ..objectives import GUIDANCE
 from ..training_args import SageTrainingArguments
 
 RECORD = "run.json"
@@ -126,7 +126,8 @@ class RunRecord:
 
     def changed_settings(self) -> dict[str, Any]:
         """The method's settings that differ from the defaults of the objective, then all others."""
-        defaults = {one.name: one.default for one in fields(SageObjective)}
+        objective = GUIDANCE.get(self.sage.get("guidance", ""))
+        defaults = {} if objective is None else {one.name: one.default for one in fields(objective)}
         changed = {name: value for name, value in self.sage.items() if name in defaults and value != defaults[name]}
         return changed | self.sage
 

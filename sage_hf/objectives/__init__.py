@@ -1,6 +1,30 @@
 """What guides training, one file each."""
 
-from .base import Encoding, Objective
+from .attention import AttentionObjective
+from .augment import AugmentObjective
+from .base import Encoding, GuidedRows, Objective, Source
+from .cyborg import CyborgObjective
+from .gradient import GradientObjective
 from .sage import SageObjective
 
-__all__ = ["Encoding", "Objective", "SageObjective"]
+GUIDANCE = {
+    "sage": SageObjective,
+    "augment": AugmentObjective,
+    "cyborg": CyborgObjective,
+    "gradient": GradientObjective,
+    "attention": AttentionObjective,
+}
+"""Objectives by the name that `--guidance` takes; `"none"` is plain fine-tuning."""
+
+__all__ = [
+    "GUIDANCE",
+    "AttentionObjective",
+    "AugmentObjective",
+    "CyborgObjective",
+    "Encoding",
+    "GradientObjective",
+    "GuidedRows",
+    "Objective",
+    "SageObjective",
+    "Source",
+]

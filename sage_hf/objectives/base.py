@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple, Protocol
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from ..controls import SALIENCY_CONTROLS, control_saliency
+from ..tasks import PROBLEM_TYPES
+
+NEEDS = frozenset({"input_gradients", "features", "attention"})
+"""What an objective can ask for beside logits and embeddings, see [`Objective.needs`]."""
 
 
 class Encoding(NamedTuple):
@@ -20,6 +28,71 @@ class Encoding(NamedTuple):
     def select(self, rows: Tensor) -> Encoding:
         """The encoding of some rows."""
         return Encoding(self.logits[rows], self.embedding[rows])
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    A tensor that the logits were computed from, and can be differentiated by.
+
+    Args:
+        tensor (`torch.Tensor`): as it stands in the graph.
+        arrange (`Callable`, *optional*): selects rows of such a tensor, and lays them out.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from sage_hf.objectives.base import Source
+    >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+    >>> Source(x).gradient((x**2).sum()).tolist()
+    [2.0, 4.0]
+
+    ```
+    """
+
+    tensor: Tensor
+    arrange: Callable[[Tensor], Tensor] = _as_it_is
+
+    @property
+    def values(self) -> Tensor:
+        """The values of the rows."""
+        return self.arrange(self.tensor)
+
+    def gradient(self, output: Tensor) -> Tensor:
+        """The gradient of a scalar by the values, in their shape; part of the graph, to be differentiated again."""
+        with torch.autocast(self.tensor.device.type, enabled=False):
+            (gradient,) = torch.autograd.grad(output, self.tensor, create_graph=True)
+        return self.arrange(gradient)
+
+
+@dataclass(frozen=True)
+class GuidedRows:
+    """
+    The rows of a batch that have a map, as an objective may read them.
+
+    Args:
+        labels (`torch.Tensor`): (rows,) or (rows, labels), see [`~sage_hf.tasks.Task`].
+        saliency (`torch.Tensor`): their maps as [`Objective.maps`] made them, (rows, 1, height, width), in [0, 1].
+        row_losses (`Callable`): the task's loss of each row, (rows,), given logits (rows, labels).
+        pixel_values ([`Source`], *optional*): their pictures, (rows, channels, height, width), if the objective needs
+            `"input_gradients"`.
+        features ([`Source`], *optional*): the last features with a place in the picture, (rows, channels, h, w), if it
+            needs `"features"`; see [`~sage_hf.features.last_features`].
+        attention (`torch.Tensor`, *optional*): of the last layer, (rows, heads, tokens, tokens), in [0, 1], if it
+            needs `"attention"`.
+    """
+
+    labels: Tensor
+    saliency: Tensor
+    row_losses: Callable[[Tensor], Tensor]
+    pixel_values: Source | None = None
+    features: Source | None = None
+    attention: Tensor | None = None
 
 
 def describe(objective: Objective) -> dict[str, Any]:
@@ -43,6 +116,12 @@ class Objective(Protocol):
     An objective holds settings and no parameters; it is given tensors and returns tensors, and never sees the model.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """
+    What `terms` reads of the pictures beside logits and embeddings: `"input_gradients"` (pixels that logits can be
+    differentiated by), `"features"` (the last ones with a place in the picture) or `"attention"` (of the last layer).
+    """
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of everything that `terms` returns."""
@@ -56,14 +135,53 @@ class Objective(Protocol):
     @property
     def fewest_rows(self) -> tuple[int, int]:
         """How many rows, and how many annotated rows, a batch needs to be guided."""
-        ...
+        return 1, 1
+
+    def maps(self, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The maps that guide, (batch, 1, height, width): those of the data, or others as a control."""
+        return saliency
 
     def views(
         self, pixel_values: Tensor, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, ...]:
-        """Pictures to encode beside the batch itself, each (len(rows), channels, height, width)."""
-        ...
+        """
+        Pictures to encode beside the batch itself, each (len(rows), channels, height, width), given what `maps`
+        returned.
+        """
+        return ()
 
-    def terms(self, anchor: Encoding, *views: Encoding) -> dict[str, Tensor]:
+    def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows) -> dict[str, Tensor]:
         """Named terms and measurements, each (rows,), given the encodings of the annotated rows and of their views."""
         ...
+
+
+class MapObjective(Objective, Protocol):
+    """An objective whose maps may be replaced by those of a control."""
+
+    saliency_control: str
+    problem_type: str
+
+    @property
+    def fewest_rows(self) -> tuple[int, int]:
+        """Shuffling needs a second row: of the batch for the degradation, of the annotated ones for the control."""
+        degradation = getattr(self, "degradation", None)
+        return (2 if degradation == "shuffle" else 1, 2 if self.saliency_control == "shuffled" else 1)
+
+    def maps(self, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The maps of the batch, or those of the control in place of them."""
+        return control_saliency(saliency, rows, self.saliency_control, generator)
+
+
+def check_choices(objective: Any, **choices: tuple[str, ...]) -> None:
+    """`ValueError` for a setting of an objective that is none of its choices."""
+    common = {"saliency_control": SALIENCY_CONTROLS, "problem_type": PROBLEM_TYPES}
+    for name, allowed in (common | choices).items():
+        if (value := getattr(objective, name)) not in allowed:
+            raise ValueError(f"Unknown {name} {value!r}. Choose one of {', '.join(allowed)}.")
+
+
+def check_weights(objective: Any, *names: str) -> None:
+    """`ValueError` for a weight that is negative, infinite or no number."""
+    for name in names:
+        if not 0 <= (value := getattr(objective, name)) < math.inf:
+            raise ValueError(f"{name} must be 0 or more and finite, got {value}.")

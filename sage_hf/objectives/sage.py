@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..tasks import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL, at_least_float32
-from ..views import Degradation, get_degradation, make_views, partners
-from .base import Encoding
+from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, at_least_float32
+from ..views import Degradation, get_degradation, make_views
+from .base import Encoding, GuidedRows, MapObjective, check_choices, check_weights
 
 DISTANCES = ("cosine", "euclidean")
 CONSISTENCIES = ("both", "positive", "uniform", "none")
 DIVERGENCES = ("jsd", "kl")
-SALIENCY_CONTROLS = ("none", "inverted", "shuffled")
 
 
 def jensen_shannon_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -50,7 +49,7 @@ def distance(a: Tensor, b: Tensor, kind: str) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SageObjective:
+class SageObjective(MapObjective):
     r"""
     SAGE's terms (Crum, Sweet, Czajka: *Saliency-Guided Contrastive Embeddings*, arXiv 2511.12744).
 
@@ -93,8 +92,9 @@ class SageObjective:
         temperature (`float`, *optional*, defaults to 1.0): T above; above 0.
         consistency_weight (`float`, *optional*, defaults to 1.0): 0 leaves the term out.
         saliency_control (`str`, *optional*, defaults to `"none"`):
-            `"inverted"` (1 - s) or `"shuffled"` (the map of another annotated row) replaces each map by a wrong one: a
-            control. A gain that stays under it did not come from where humans looked.
+            `"inverted"` (1 - s), `"shuffled"` (the map of another annotated row), `"center_gaussian"` or
+            `"random_blobs"` (of equal area) replaces each map by a wrong one: a control, see [`~sage_hf.controls`]. A
+            gain that stays under it did not come from where humans looked.
         problem_type (`str`, *optional*, defaults to `"single_label_classification"`): what the model predicts, as in
             its config; `"multi_label_classification"` or `"regression"` otherwise.
 
@@ -128,18 +128,8 @@ class SageObjective:
 
     def __post_init__(self) -> None:
         get_degradation(self.degradation)
-        for field, choices in (
-            ("distance", DISTANCES),
-            ("consistency", CONSISTENCIES),
-            ("divergence", DIVERGENCES),
-            ("saliency_control", SALIENCY_CONTROLS),
-            ("problem_type", PROBLEM_TYPES),
-        ):
-            if (value := getattr(self, field)) not in choices:
-                raise ValueError(f"Unknown {field} {value!r}. Choose one of {', '.join(choices)}.")
-        for field in ("margin", "triplet_weight", "consistency_weight"):
-            if not 0 <= (value := getattr(self, field)) < math.inf:
-                raise ValueError(f"{field} must be 0 or more and finite, got {value}.")
+        check_choices(self, distance=DISTANCES, consistency=CONSISTENCIES, divergence=DIVERGENCES)
+        check_weights(self, "margin", "triplet_weight", "consistency_weight")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be above 0 and finite, got {self.temperature}.")
         if self.problem_type == REGRESSION and self.consistency in ("both", "uniform"):
@@ -161,31 +151,22 @@ class SageObjective:
         """What `terms` returns."""
         return ("triplet", *(["consistency"] if self.consistency != "none" else []), "satisfied_triplets")
 
-    @property
-    def fewest_rows(self) -> tuple[int, int]:
-        """Shuffling needs a second row: of the batch for the degradation, of the annotated ones for the control."""
-        return (2 if self.degradation == "shuffle" else 1, 2 if self.saliency_control == "shuffled" else 1)
-
     def views(
         self, pixel_values: Tensor, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """
         x+ and x- of the given rows, each (len(rows), channels, height, width); see [`make_views`] for the arguments.
         """
-        if self.saliency_control == "inverted":
-            saliency = 1 - saliency
-        elif self.saliency_control == "shuffled":
-            other = rows[partners(len(rows), rows.device, generator)]
-            saliency = saliency.index_copy(0, rows, saliency[other])
         return make_views(pixel_values, saliency, self.degradation, rows=rows, generator=generator)
 
-    def terms(self, anchor: Encoding, *views: Encoding) -> dict[str, Tensor]:
+    def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows | None = None) -> dict[str, Tensor]:
         """
         The terms for each row, unweighted, and whether its triplet is satisfied: d(z, z+) < d(z, z-).
 
         Args:
             anchor ([`Encoding`]): of the pictures, logits (rows, labels) and embedding (rows, dimension).
             *views ([`Encoding`]): of x+ and of x-, the same shapes.
+            batch ([`GuidedRows`], *optional*): not read; the views hold all that the maps say.
 
         Returns:
             `dict[str, torch.Tensor]`: `triplet`, `consistency` (unless `"none"`), `satisfied_triplets`; each (rows,).
