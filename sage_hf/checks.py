@@ -115,8 +115,8 @@ def check_needs(model: nn.Module, args: SageTrainingArguments, needs: frozenset[
     twice = needs & {"input_gradients", "features"}
     if twice and args.torch_compile:
         raise ValueError("This guidance differentiates twice, which compiled models can't: leave torch_compile out.")
-    reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
-    if twice and reentrant:
+    checkpointing = args.gradient_checkpointing_kwargs
+    if twice and isinstance(checkpointing, dict) and checkpointing.get("use_reentrant"):
         raise ValueError(
             "This guidance differentiates twice: set gradient_checkpointing_kwargs to {'use_reentrant': False}."
         )

@@ -143,7 +143,8 @@ def last_features(logit: Tensor, pictures: Tensor, outputs: list[Output]) -> tup
         # A picture's whole gradient may be zero. That of its grid alone is so only if nothing reads it.
         if grid.prefix and gradient.any() and not gradient[:, grid.prefix :].any():
             continue
-        return output, grid
+        # Where it first comes up: an outer layer returns it again when others have read it already.
+        return next(one for one in outputs if one.tensor is output.tensor), grid
     return None
 
 

@@ -258,8 +258,8 @@ class SageTrainer(CheckpointTrainer):
 
         terms: dict[str, Tensor] = {}
         step = self.state.global_step
-        guided = model.training and step % self.args.guidance_interval == 0
-        if self._guide is not None and guided and saliency is not None and mask is not None:
+        guides_now = model.training and step % self.args.guidance_interval == 0
+        if self._guide is not None and guides_now and saliency is not None and mask is not None:
             logits, terms = self._guide(model, inputs, labels, saliency, mask.nonzero().squeeze(1), step)
         else:
             logits = self._encoder.logits(model, inputs)

@@ -41,8 +41,8 @@ class SageTrainingArguments(TrainingArguments):
             Weight of the one term of `"augment"`, `"cyborg"`, `"gradient"` (the paper's lambda) and `"attention"`;
             0 or more.
         degradation (`str`, *optional*, defaults to `"shuffle"`):
-            What replaces pixels in the views of `"sage"` and `"augment"`: `"blur"`, `"noise"`, `"mean"` or `"shuffle"` (other pictures of the
-            batch).
+            What replaces pixels in the views of `"sage"` and `"augment"`: `"blur"`, `"noise"`, `"mean"` or
+            `"shuffle"` (other pictures of the batch).
         distance (`str`, *optional*, defaults to `"cosine"`): of embeddings: `"cosine"` or `"euclidean"`.
         margin (`float`, *optional*, defaults to 0.2): of the triplet term.
         triplet_weight (`float`, *optional*, defaults to 1.0): weight of the triplet term.
@@ -55,8 +55,8 @@ class SageTrainingArguments(TrainingArguments):
         guidance_interval (`int`, *optional*, defaults to 1):
             Evaluate the guidance at every k-th optimizer step only, with its weights multiplied by k.
         saliency_control (`str`, *optional*, defaults to `"none"`):
-            `"inverted"`, `"shuffled"`, `"center_gaussian"` or `"random_blobs"` (of equal area) in place of the maps, to
-            see whether a gain comes from where humans looked.
+            `"inverted"`, `"shuffled"`, `"center_gaussian"` or `"random_blobs"` (of equal area) in place of the maps,
+            to see whether a gain comes from where humans looked.
         view_forward (`str`, *optional*, defaults to `"auto"`):
             `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
             `"auto"`: separate if the model has batch normalisation.

@@ -1,5 +1,7 @@
 """What guides training, one file each."""
 
+from typing import Any
+
 from .attention import AttentionObjective
 from .augment import AugmentObjective
 from .base import Encoding, GuidedRows, Objective, Source
@@ -7,7 +9,7 @@ from .cyborg import CyborgObjective
 from .gradient import GradientObjective
 from .sage import SageObjective
 
-GUIDANCE = {
+GUIDANCE: dict[str, Any] = {
     "sage": SageObjective,
     "augment": AugmentObjective,
     "cyborg": CyborgObjective,

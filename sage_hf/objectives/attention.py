@@ -24,8 +24,8 @@ def attention_over_grid(attention: Tensor, height: int, width: int) -> Tensor:
         width (`int`): of the pictures, in pixels.
 
     Returns:
-        `torch.Tensor`: (rows, h, w), summing up to 1: the attention of the class token or, in a model without one, of all tokens on average; what goes to
-        the class token itself, or to registers, is left out of the sum.
+        `torch.Tensor`: (rows, h, w), summing up to 1: the attention of the class token or, in a model without one, of
+        all tokens on average; what goes to the class token itself, or to registers, is left out of the sum.
 
     Raises:
         `ValueError`: the tokens are no grid over the whole picture.
@@ -52,9 +52,10 @@ class AttentionObjective(MapObjective):
         loss = task + weight * KL(beta || alpha)        alpha: attention, beta: map / sum(map), over places
 
     The paper supervises the one attention of a captioning network by - sum beta log alpha; that of vision transformers
-    is fine-tuned on human fixations in *Cognitive Alignment At No Cost* (arXiv 2604.20027). Where ours differs: alpha is the attention of the class token in the last layer, a mean over heads, relative to what it
-    gives to patches at all; in a model without a class token, it is a mean over all tokens. The divergence has the
-    gradient of the cross-entropy, and is 0 where the two agree. The map is brought to the grid by averaging areas.
+    is fine-tuned on human fixations in *Cognitive Alignment At No Cost* (arXiv 2604.20027). Where ours differs: alpha
+    is the attention of the class token in the last layer, a mean over heads, relative to what it gives to patches; in
+    a model without a class token, it is a mean over all tokens. The divergence has the gradient of the cross-entropy,
+    and is 0 where the two agree. The map is brought to the grid by averaging areas.
 
     A patch's token in the last layer has seen other patches: attention to marked places is no proof that what lies
     there decides.

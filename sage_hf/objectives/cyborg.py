@@ -55,7 +55,8 @@ class CyborgObjective(MapObjective):
     Where ours differs:
 
     - the paper's \(\alpha\) CE + (1 - \(\alpha\)) MSE is \(\alpha\) times this with a weight of
-      (1 - \(\alpha\)) / \(\alpha\): its \(\alpha\) = 0.5 is our weight of 1. So rows without a map keep their full loss;
+      (1 - \(\alpha\)) / \(\alpha\): its \(\alpha\) = 0.5 is our weight of 1. So rows without a map keep their
+      full loss;
     - the paper's CAM is that of networks with global average pooling and a linear head. Ours is Grad-CAM (Selvaraju
       et al. 2017) without its rectifier, `sum_c mean(d logit / d A_c) A_c` with A the last features that still have a
       place in the picture. For the paper's networks it is the same up to a constant, which min-max scaling removes,
@@ -112,8 +113,7 @@ class CyborgObjective(MapObjective):
         activations = at_least_float32(batch.features.values)
         importance = at_least_float32(batch.features.gradient(of_class.sum())).mean(dim=(2, 3), keepdim=True)
         found, _ = min_max((importance * activations).sum(dim=1))
-        wanted, says_where = min_max(
-            F.adaptive_avg_pool2d(batch.saliency.to(found.dtype), found.shape[-2:]).squeeze(1)
-        )
+        size = (found.shape[1], found.shape[2])
+        wanted, says_where = min_max(F.adaptive_avg_pool2d(batch.saliency.to(found.dtype), size).squeeze(1))
         difference = (found - wanted).square().mean(dim=(1, 2))
         return {"cam": difference * (says_where & counted)}
