@@ -115,10 +115,10 @@ def check_needs(model: nn.Module, args: SageTrainingArguments, needs: frozenset[
     twice = needs & {"input_gradients", "features"}
     if twice and args.torch_compile:
         raise ValueError("This guidance differentiates twice, which compiled models can't: leave torch_compile out.")
-    checkpointing = args.gradient_checkpointing_kwargs
+    checkpointing = args.activation_checkpointing_kwargs
     if twice and isinstance(checkpointing, dict) and checkpointing.get("use_reentrant"):
         raise ValueError(
-            "This guidance differentiates twice: set gradient_checkpointing_kwargs to {'use_reentrant': False}."
+            "This guidance differentiates twice: set activation_checkpointing_kwargs to {'use_reentrant': False}."
         )
     fused = any(
         isinstance(module, PreTrainedModel)

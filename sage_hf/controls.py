@@ -27,7 +27,8 @@ def shuffled(saliency: Tensor, generator: torch.Generator | None = None) -> Tens
 
 def center_gaussian(saliency: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """
-    A Gaussian in the middle of the picture, with a maximum of 1 and the map's own area (the sum of its values).
+    A Gaussian in the middle of the picture, with a maximum of 1 and the map's own area (the sum of its values), as far
+    as whole pixels allow.
 
     Its deviations are the same share of height and width. It is what a model of the bias of human gaze towards the
     centre knows of a picture: nothing but where its middle is.
@@ -45,13 +46,13 @@ def center_gaussian(saliency: Tensor, generator: torch.Generator | None = None) 
         vertical, horizontal = _bell(rows, middle.exp()), _bell(columns, middle.exp())
         too_small = vertical.mean(dim=1) * horizontal.mean(dim=1) < area
         low, high = torch.where(too_small, middle, low), torch.where(too_small, high, middle)
-    gaussian = vertical.unsqueeze(2) * horizontal.unsqueeze(1)
-    gaussian = gaussian / gaussian.amax(dim=(1, 2), keepdim=True)
-    return gaussian.unsqueeze(1).to(saliency.dtype)
+    return (vertical.unsqueeze(2) * horizontal.unsqueeze(1)).unsqueeze(1).to(saliency.dtype)
 
 
 def _bell(places: Tensor, deviation: Tensor) -> Tensor:
-    return torch.exp(-0.5 * (places / deviation.unsqueeze(1)).square())
+    """A Gaussian for each deviation, 1 at the places nearest to the middle."""
+    squares = places.square()
+    return torch.exp(-0.5 * (squares - squares.min()) / deviation.square().unsqueeze(1))
 
 
 def random_blobs(saliency: Tensor, generator: torch.Generator | None = None) -> Tensor:

