@@ -30,6 +30,7 @@ def main():
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--settings", type=json.loads, default={}, help="more arguments, as JSON")
     parser.add_argument("--own-loss", action="store_true")
+    parser.add_argument("--eager", action="store_true", help="plain attention")
     options = parser.parse_args()
 
     args = SageTrainingArguments(
@@ -40,15 +41,16 @@ def main():
         optim="sgd",
         learning_rate=0.1,
         max_grad_norm=0.0,
-        degradation="blur",
         save_strategy="no",
         logging_steps=1,
         use_cpu=True,
         disable_tqdm=True,
-        **options.settings,
+        **({} if "guidance" in options.settings else {"degradation": "blur"}) | options.settings,
     )
 
     model = make_model(options.kind)
+    if options.eager:
+        model.set_attn_implementation("eager")
     if options.kind == "resnet":
         for layer in model.modules():
             if isinstance(layer, torch.nn.BatchNorm2d):

@@ -7,6 +7,15 @@ from torch import nn
 from sage_hf import SageTrainer, SageTrainingArguments
 from tests.conftest import Rows, make_model
 
+BLUR = {"degradation": "blur"}  # needs no other row, so that a split can't change the views
+OWN_SETTINGS = {
+    "sage": BLUR | {"consistency": "both"},
+    "augment": BLUR | {"guidance_weight": 0.7},
+    "cyborg": {"guidance_weight": 2.0},
+    "gradient": {"guidance_weight": 2.0},
+    "attention": {"guidance_weight": 2.0},
+}
+
 
 class GradientKeeper(SageTrainer):
     """Keeps the gradients of the first optimizer step, and the order of the rows."""
@@ -35,13 +44,12 @@ def gradients(tmp_path, kind, batch_size, accumulation, dataset=None, prepare=No
             "gradient_accumulation_steps": accumulation,
             "max_steps": 1,
             "max_grad_norm": 0.0,
-            "degradation": "blur",  # needs no other row, so that a split can't change the views
-            "consistency": "both",
             "use_cpu": True,
             "disable_tqdm": True,
             "save_strategy": "no",
             "logging_steps": 1,
         }
+        | OWN_SETTINGS.get(settings.get("guidance", "sage"), {})
         | settings
     )
     trainer = GradientKeeper(model=model, args=args, train_dataset=dataset or Rows())
@@ -63,7 +71,8 @@ def assert_same(first, second, rtol=1e-4, atol=1e-6):
     assert gradients.keys() == others.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, others[name], rtol=rtol, atol=atol, msg=name)
-    for name in ("loss", "cross_entropy", "triplet", "consistency", "satisfied_triplets", "annotated"):
+    assert log.keys() == other_log.keys()
+    for name in log.keys() - {"epoch", "grad_norm", "learning_rate", "step"}:
         assert log[name] == pytest.approx(other_log[name], rel=1e-5), name
 
 
@@ -74,10 +83,56 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch(tmp_path, kind, spl
     settings = {"guidance": guidance, "prepare": without_batch_statistics}
     whole = gradients(tmp_path / "whole", kind, 16, 1, **settings)
     parts = gradients(tmp_path / "parts", kind, *split, **settings)
-    if guidance == "none":
-        for _, log in (whole, parts):
-            log.update(dict.fromkeys(("triplet", "consistency", "satisfied_triplets", "annotated"), 0.0))
+    assert ("triplet" in whole[1]) == (guidance == "sage")
     assert_same(whole, parts)
+
+
+def eager(model):
+    """What differentiates twice, or reads attention, needs plain attention."""
+    without_batch_statistics(model)
+    model.set_attn_implementation("eager")
+
+
+COMPARED = [
+    (kind, guidance, term)
+    for guidance, term in (
+        ("augment", "augmented"),
+        ("cyborg", "cam"),
+        ("gradient", "input_gradient"),
+        ("attention", "attention"),
+    )
+    for kind in ("vit", "convnext", "resnet")
+    if guidance != "attention" or kind == "vit"
+]
+
+
+@pytest.mark.parametrize(("kind", "guidance", "term"), COMPARED)
+def test_every_guidance_counts_rows_alike(tmp_path, kind, guidance, term):
+    settings = {"guidance": guidance, "prepare": eager}
+    whole = gradients(tmp_path / "whole", kind, 16, 1, **settings)
+    assert whole[1][term] > 0
+    assert_same(whole, gradients(tmp_path / "parts", kind, 6, 3, **settings))  # of 6, 6 and 4 rows
+
+
+@pytest.mark.parametrize("guidance", ["cyborg", "gradient", "attention"])
+def test_every_guidance_survives_recomputed_activations_and_bfloat16(tmp_path, guidance):
+    settings = {"guidance": guidance, "prepare": eager}
+    plain = gradients(tmp_path / "plain", "vit", 16, 1, **settings)
+    assert_same(plain, gradients(tmp_path / "recomputed", "vit", 16, 1, activation_checkpointing=True, **settings))
+    rough, log = gradients(tmp_path / "rough", "vit", 16, 1, bf16=True, **settings)
+    assert log["loss"] == pytest.approx(plain[1]["loss"], rel=0.02)
+    flat, rough_flat = (torch.cat([g.flatten() for g in grads.values()]) for grads in (plain[0], rough))
+    assert torch.cosine_similarity(flat, rough_flat, dim=0) > 0.98
+    assert not torch.equal(flat, rough_flat)
+
+
+@pytest.mark.parametrize("guidance", ["augment", "cyborg", "gradient", "attention"])
+def test_a_step_in_two_is_guided_with_twice_the_weight(tmp_path, guidance):
+    settings, weight = {"guidance": guidance, "prepare": eager}, OWN_SETTINGS[guidance]["guidance_weight"]
+    seldom, _ = gradients(tmp_path / "seldom", "vit", 16, 1, guidance_interval=2, **settings)
+    always, _ = gradients(tmp_path / "always", "vit", 16, 1, guidance_weight=2 * weight, **settings)
+    for name, gradient in seldom.items():
+        torch.testing.assert_close(gradient, always[name], msg=name)
 
 
 def test_every_row_annotated_equals_the_mean_over_rows(tmp_path):
