@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sage_hf import DataError
-from sage_hf.data.annotations import Boxes, Coarsened, CocoRegions, Combined, Fixations
+from sage_hf.data.annotations import Boxes, Coarsened, CocoRegions, Combined, Fixations, MapFile
+from tests.data.annotations.test_map_file import FILES
 
 SIZE = (23, 17)
 anything = st.floats(width=64)
@@ -118,3 +119,17 @@ def test_clipping_a_box_beforehand_changes_nothing(box):
         return
     assume(math.prod((clipped[2] - clipped[0], clipped[3] - clipped[1])) > 1e-9)
     np.testing.assert_array_equal(Boxes((box,)).saliency(SIZE), Boxes((clipped,)).saliency(SIZE))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(sorted(FILES)), st.data())
+def test_damaged_files_are_maps_or_errors(kind, data):
+    content = bytearray(FILES[kind])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
+    try:
+        values = MapFile(content).saliency((3, 2))
+    except DataError:
+        return
+    assert values is None or (values.min() >= 0 and values.max() == 1)
