@@ -22,6 +22,8 @@ GRID = 32
 """Rows and columns of the grid on which maps of any size are averaged."""
 MARKED = 0.5
 """Share of a map's maximum from which on a pixel counts as marked, as in [`~sage_hf.evaluation.SaliencyAlignment`]."""
+THUMBNAIL = 16
+"""Side of the thumbnails by which pictures are compared."""
 DRAFT_SIDE = 256
 """JPEGs larger than twice this are decoded at a half, quarter or eighth of their size, still at least this large."""
 
@@ -55,7 +57,9 @@ class PictureFacts(FileFacts):
     digest: int = 0
     """64 bits of a hash of size and pixels (of a large JPEG, of its decoding at reduced size)."""
     phash: int = 0
-    """64 bits, alike for pictures that look alike."""
+    """64 bits, alike for pictures that look alike: see [`perceptual_hash`]."""
+    thumbnail: bytes = b""
+    """16x16 grey pixels, row by row."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,7 @@ class Measure:
                 constant=all(low == high for low, high in bands),
                 digest=int.from_bytes(pixels.digest(), "big"),
                 phash=perceptual_hash(colours),
+                thumbnail=colours.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes(),
                 **common,
             )
         except Exception as error:  # any decoder may raise anything on a damaged file
@@ -242,7 +247,7 @@ class Measure:
 
 def perceptual_hash(image: Image.Image) -> int:
     """
-    `imagehash.phash` as an integer of 64 bits: the signs, about their median, of the 8x8 lowest frequencies.
+    `imagehash.phash` as an integer of 64 bits: whether each of the 8x8 lowest frequencies is above their median.
 
     Args:
         image (`PIL.Image.Image`): a picture of any size.

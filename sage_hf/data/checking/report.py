@@ -16,7 +16,7 @@ from .set_checks import EXAMPLES, Whole
 from .stats import DatasetStats, stats_of
 from .survey import Survey
 
-PHASH_DISTANCE = 4
+PHASH_DISTANCE = 6
 """Bits of 64 in which the hashes of pictures that look alike may differ."""
 
 
@@ -107,8 +107,9 @@ def check_dataset(
         splits (`Sequence[str]`, *optional*): those to read; all if not given.
         rows (`int`, *optional*): read only so many, evenly spread over the dataset (the first ones of streams).
             Duplicates of rows that are left out are not found.
-        phash_distance (`int`, *optional*, defaults to 4): pictures count as near duplicates if their perceptual hashes
-            (`imagehash.phash`) differ in at most so many of 64 bits, 0 to 16.
+        phash_distance (`int`, *optional*, defaults to 6): pictures count as near duplicates if their perceptual hashes
+            (`imagehash.phash`) differ in at most so many of 64 bits, 0 to 16, and 16x16 thumbnails
+            correlate by 0.975 or more.
 
     Returns:
         [`CheckReport`]
@@ -156,7 +157,7 @@ def check_dataset(
                 if len(examples[check.name]) < EXAMPLES:
                     examples[check.name].append(text)
     stats = stats_of(survey, source.sampled)
-    whole = Whole(survey, stats, phash_distance)
+    whole = Whole(survey, stats, survey.exact_duplicates(), survey.near_duplicates(phash_distance))
     for check in CHECKS:
         if check.of_dataset is not None:
             found = check.of_dataset(whole)
