@@ -109,9 +109,7 @@ class Pictures:
         found = Duplicates(int((totals * (totals - 1) // 2).sum()) - within, within)
         repeated = np.flatnonzero(totals > 1)
         for picture in repeated[np.argsort(self.first[repeated])]:
-            rows = self.rows(picture)
-            for place, row in enumerate(rows[:-1]):
-                self._exemplify(found, row, rows[place + 1 :])
+            self._exemplify(found, picture, picture)
             if self._enough(found):
                 break
         return found
@@ -139,15 +137,21 @@ class Pictures:
             found.within += within
             found.across += int((totals[others] * totals[picture]).sum()) - within
             for other in () if self._enough(found) else others:
-                for row in self.rows(picture):
-                    self._exemplify(found, row, self.rows(other))
+                self._exemplify(found, picture, other)
+                self._exemplify(found, other, picture)
         return found
 
-    def _exemplify(self, found: Duplicates, row: int, partners: np.ndarray) -> None:
-        own = self.splits[partners] == self.splits[row]
-        for examples, kind in ((found.within_examples, own), (found.across_examples, ~own)):
-            for partner in partners[kind][: self.most - len(examples)].tolist():
-                examples.append((min(int(row), partner), max(int(row), partner)))
+    def _exemplify(self, found: Duplicates, picture: int, other: int) -> None:
+        """Pairs of the first row of each split that a picture occurs in, with rows of another or the same picture."""
+        rows, partners = self.rows(picture), self.rows(other)
+        _, places = np.unique(self.splits[rows], return_index=True)
+        for row in np.sort(rows[places]).tolist():
+            own = self.splits[partners] == self.splits[row]
+            for examples, kind in ((found.within_examples, own), (found.across_examples, ~own)):
+                for partner in partners[kind & (partners != row)][: self.most].tolist():
+                    pair = (min(row, partner), max(row, partner))
+                    if len(examples) < self.most and pair not in examples:
+                        examples.append(pair)
 
     def _enough(self, found: Duplicates) -> bool:
         return min(len(found.within_examples), len(found.across_examples)) >= self.most
