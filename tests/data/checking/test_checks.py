@@ -269,7 +269,16 @@ def test_duplicates():
     rows[17]["label"] = 0
     findings = found(rows)
     assert findings["duplicate-labels"].count == 1
+    assert not check_dataset(as_splits(rows), allow=["duplicates-across-splits"]).passed
     assert findings["duplicate-labels"].examples == ["train row 1 (1.png): rust = test row 1 (1.png): healthy"]
+
+
+def test_a_hidden_label_is_no_other_label():
+    rows = healthy_rows()
+    rows[17]["image"] = dict(rows[1]["image"])
+    for row in rows[16:]:
+        row["label"] = None
+    assert list(found(rows)) == ["duplicates-across-splits"]
 
 
 def test_near_duplicates():
@@ -354,6 +363,23 @@ def test_paths_in_other_columns():
     report = check_dataset(as_splits(rows, source=datasets.Value("string"), notes=notes))
     (finding,) = report.findings
     assert finding.examples == ["train row 5 (5.png): column 'source'", "train row 6 (6.png): column 'notes'"]
+
+
+def test_pictures_of_other_columns():
+    rows = healthy_rows()
+    for index, row in enumerate(rows):
+        row["overlay"] = encoded(image_of(row["image"]), f"{index}.png")
+        row["parts"] = [dict(row["overlay"])] * (index % 3)
+    rows[4]["overlay"]["path"] = "/home/ann/4.png"
+    rows[5]["parts"][1] = gps(rows[5]["image"])
+    rows[6]["overlay"] = damage(rows[6]["overlay"])
+    pictures = {"overlay": datasets.Image(), "parts": datasets.List(datasets.Image())}
+    findings = {one.check: one.examples for one in check_dataset(as_splits(rows, **pictures)).findings}
+    assert findings.pop("unreadable-picture")[0].startswith("train row 6 (6.png), column 'overlay': ")
+    assert findings == {
+        "personal-metadata": ["train row 5 (5.png), column 'parts': EXIF GPS"],
+        "absolute-path": ["train row 4 (4.png): the path in column 'overlay'"],
+    }
 
 
 def test_a_person_is_never_quoted():

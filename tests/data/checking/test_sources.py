@@ -94,7 +94,7 @@ def test_a_parquet_file_that_refers_to_files_here(tmp_path):
     folder.mkdir()
     pyarrow.parquet.write_table(rows.data.table, folder / "train.parquet")
     (finding,) = [one for one in check_dataset(folder).findings if one.check == "absolute-path"]
-    assert finding.examples == ["train row 0 (a.png): the path of the picture"]
+    assert finding.examples == ["train row 0 (a.png): the path in picture"]
 
 
 def test_sampling(splits):
@@ -116,7 +116,7 @@ def test_check_command(splits, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "error          1  unreadable-map" in text
     assert "test row 2 (18.png)" in text
-    assert "24 rows read; failed, 1 kinds of errors; 0 kinds of warnings." in text
+    assert "24 rows read; failed; checks with errors: 1, with warnings: 0." in text
     assert main(["data", "check", folder, "--json"]) == 1
     figures = json.loads(capsys.readouterr().out)
     assert (figures["passed"], figures["findings"][0]["count"]) == (False, 1)
