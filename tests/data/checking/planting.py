@@ -1,16 +1,18 @@
-"""A healthy dataset, and what its rows are encoded with, for tests that plant defects."""
+"""A healthy dataset, and what damages its rows, for tests that plant defects."""
 
 from __future__ import annotations
 
 import io
+import zlib
 from typing import Any
 
 import datasets
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 CLASSES = ["healthy", "rust"]
 SIZE = (48, 40)
+SHAPE = SIZE[::-1]
 
 
 def encoded(image: Image.Image | np.ndarray, name: str, **settings: Any) -> dict[str, Any]:
@@ -64,3 +66,89 @@ def as_splits(
         train=datasets.Dataset.from_list(rows[:cut], features=columns),
         test=datasets.Dataset.from_list(rows[cut:], features=columns),
     )
+
+
+def image_of(stored):
+    return Image.open(io.BytesIO(stored["bytes"]))
+
+
+def with_exif(stored, name="0.jpg", **tags):
+    image = image_of(stored)
+    exif = image.getexif()
+    for tag, value in tags.items():
+        exif[getattr(Image.ExifTags.Base, tag)] = value
+    return encoded(image.convert("RGB"), name, exif=exif)
+
+
+def gps(stored):
+    image = image_of(stored)
+    exif = image.getexif()
+    exif.get_ifd(Image.ExifTags.IFD.GPSInfo)[Image.ExifTags.GPS.GPSLatitude] = (51.0, 30.0, 0.0)
+    return encoded(image, "0.jpg", exif=exif)
+
+
+def png_text(stored, key, value):
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(key, value)
+    return encoded(image_of(stored), "0.png", pnginfo=info)
+
+
+def with_iptc(stored, block):
+    """A JPEG with a block of IPTC, in the form that Photoshop writes."""
+    resource = b"8BIM" + (0x0404).to_bytes(2, "big") + b"\0\0" + len(block).to_bytes(4, "big") + block
+    content = b"Photoshop 3.0\0" + resource + b"\0" * (len(block) % 2)
+    jpeg = encoded(image_of(stored), "0.jpg")["bytes"]
+    segment = b"\xff\xed" + (len(content) + 2).to_bytes(2, "big") + content
+    return {"bytes": jpeg[:2] + segment + jpeg[2:], "path": "0.jpg"}
+
+
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
+    'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:exif="http://ns.adobe.com/exif/1.0/"><rdf:Description {}>'
+    "<dc:creator><rdf:Seq><rdf:li>{}</rdf:li></rdf:Seq></dc:creator></rdf:Description></rdf:RDF></x:xmpmeta>"
+)
+
+
+def map_of(row, values):
+    row["saliency"] = encoded(np.asarray(values), "0.tif")
+
+
+def float_map(value):
+    values = np.full(SHAPE, 0.5, dtype=np.float32)
+    values[0, 0] = value
+    return values
+
+
+def frame():
+    values = np.full(SHAPE, 255, dtype=np.uint8)
+    values[14:26, 16:32] = 0
+    return values
+
+
+def dot():
+    values = np.zeros((400, 480), dtype=np.uint8)
+    values[7, 9] = 255
+    return values
+
+
+def nearly_full():
+    values = np.full(SHAPE, 255, dtype=np.uint8)
+    values[0, :] = 0
+    return values
+
+
+def sideways(row):
+    """A picture that was taken upright: 48x40 pixels with a tag that makes it 40x48."""
+    row["image"] = with_exif(row["image"], Orientation=6)
+
+
+def damage(stored):
+    return {"bytes": stored["bytes"][: len(stored["bytes"]) // 2], "path": stored["path"]}
+
+
+def bomb(stored):
+    """A PNG whose header declares 60,000x60,000 pixels."""
+    data = bytearray(encoded(Image.new("L", (8, 8)), "0.png")["bytes"])
+    data[16:24] = (60000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return {"bytes": bytes(data), "path": stored["path"]}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sage_hf.cli import main
 from sage_hf.data import check_dataset, dataset_stats
-from sage_hf.data.checking import CHECKS
+from sage_hf.data.checking import CHECKS, reading
 from tests.data.checking.planting import as_splits, encoded, healthy_rows
 
 
@@ -108,6 +108,19 @@ def test_sampling(splits):
     streams = datasets.IterableDatasetDict({name: split.to_iterable_dataset() for name, split in splits.items()})
     assert dataset_stats(streams, rows=8).splits["test"]["rows"] == 4
     assert list(dataset_stats(splits, splits=["test"]).splits) == ["test"]
+
+
+def test_threads_keep_the_order_of_more_chunks_than_they_hold(monkeypatch):
+    monkeypatch.setattr(reading, "CHUNK", 2)
+    rows = healthy_rows()
+    for row in rows[::3]:
+        row["image"] = None
+    splits = as_splits(rows)
+    one, several = check_dataset(splits), check_dataset(splits, num_proc=2)
+    assert one.findings[0].examples == [f"train row {index}" for index in (0, 3, 6, 9, 12)]
+    assert several.to_dict() == one.to_dict()
+    streams = datasets.IterableDatasetDict({name: split.to_iterable_dataset() for name, split in splits.items()})
+    assert check_dataset(streams, num_proc=2).to_dict() == one.to_dict()
 
 
 def test_check_command(splits, tmp_path, capsys):
