@@ -7,6 +7,8 @@ from importlib import import_module
 
 COMMANDS = {
     "build": "make a dataset folder from pictures and any annotation",
+    "check": "find what would train wrongly or leak, before training or sharing",
+    "stats": "count rows, maps, coverage and centre bias",
 }
 
 
