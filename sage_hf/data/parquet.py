@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 SHARD_BYTES = 500_000_000
@@ -27,24 +28,27 @@ class ShardedWriter:
 
     def write(self, split: str, example: dict[str, Any]) -> None:
         self.rows.setdefault(split, []).append(example)
-        self.counts[split] += 1
         if len(self.rows[split]) == self.ROWS:
             self._flush(split)
 
     def _flush(self, split: str) -> None:
         if not self.rows.get(split):
             return
-        table = datasets.Dataset.from_list(self.rows.pop(split), features=self.features).data.table
+        self.write_table(split, datasets.Dataset.from_list(self.rows.pop(split), features=self.features).data.table)
+
+    def write_table(self, split: str, table: pa.Table) -> None:
+        """One row group, of stored rows; in a new file where the one before would grow beyond `SHARD_BYTES`."""
+        if split in self.open and self.bytes[split] + table.nbytes > SHARD_BYTES:
+            self.open.pop(split).close()
+            self.bytes[split] = 0
         if split not in self.open:
             shards = self.shards.setdefault(split, [])
             shards.append(self.folder / f"{split}-{len(shards):05d}.parquet")
             self.folder.mkdir(parents=True, exist_ok=True)
             self.open[split] = pq.ParquetWriter(shards[-1], table.schema)
         self.open[split].write_table(table)
+        self.counts[split] += table.num_rows
         self.bytes[split] += table.nbytes
-        if self.bytes[split] >= SHARD_BYTES:
-            self.open.pop(split).close()
-            self.bytes[split] = 0
 
     def close(self) -> dict[str, int]:
         """Write what is left, name the shards as the Hub does, and return the rows of each split."""

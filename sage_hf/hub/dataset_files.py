@@ -1,0 +1,219 @@
+"""The parquet files of a dataset as they are published: pictures inside, no paths, of bounded size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets.packaged_modules.parquet.parquet import Parquet
+from datasets.table import embed_table_storage
+
+from ..data.labels import class_names_of
+from ..data.loading import check_folder, encode_labels, load_saliency_dataset
+from ..data.parquet import SHARD_BYTES, ShardedWriter
+from ..data.saliency import DataError
+
+SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(?P<index>\d{5})-of-(?P<count>\d{5})\.parquet")
+"""How the files are named, here and on the Hub."""
+BATCH_ROWS = 20
+GROUP_ROWS, GROUP_BYTES = 100, 100_000_000
+"""Of a row group, which a reader has in memory at once."""
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """
+    Files that may be published as they are.
+
+    Args:
+        files (`dict[str, list[Path]]`): of each split, in order.
+        features (`datasets.Features`): as the Hub will give them.
+        folder (`Path`, *optional*): the folder they were made from, if it was one.
+    """
+
+    files: dict[str, list[Path]]
+    features: datasets.Features
+    folder: Path | None = None
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The files by their names in the repository."""
+        return {f"data/{file.name}": file for shards in self.files.values() for file in shards}
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Number of rows of each split."""
+        return {split: sum(pq.read_metadata(file).num_rows for file in shards) for split, shards in self.files.items()}
+
+    @property
+    def bytes(self) -> int:
+        """Their size on disk."""
+        return sum(path.stat().st_size for path in self.paths.values())
+
+    def batches(self) -> Iterator[tuple[str, int, pa.Table]]:
+        """Split, number of the first row, and a few stored rows at a time."""
+        for split, shards in self.files.items():
+            start = 0
+            for file in shards:
+                with pq.ParquetFile(file) as parquet:
+                    for batch in parquet.iter_batches(BATCH_ROWS):
+                        yield split, start, pa.Table.from_batches([batch])
+                        start += batch.num_rows
+
+    def load(self) -> datasets.IterableDatasetDict:
+        """The rows, streamed from the files, so that no second copy of them is made."""
+        return datasets.load_dataset(
+            "parquet",
+            data_files={split: [str(file) for file in shards] for split, shards in self.files.items()},
+            features=self.features,
+            streaming=True,
+        )
+
+
+def dataset_files(
+    dataset: str | Path | datasets.DatasetDict | datasets.Dataset,
+    scratch: Path,
+    *,
+    label_column: str = "label",
+    source_revision: str | None = None,
+) -> DatasetFiles:
+    """
+    The files of a dataset: its own where they are fit to be published, or ones that are written.
+
+    Args:
+        dataset (`str`, `Path`, `DatasetDict` or `Dataset`): a folder, a Hub id, or splits.
+        scratch (`Path`): where to write.
+        label_column (`str`, *optional*, defaults to `"label"`): its class names are encoded.
+        source_revision (`str`, *optional*): revision of a dataset on the Hub.
+
+    Raises:
+        [`DataError`]: a folder that isn't there, a split without rows, a picture whose file is missing.
+        `TypeError`: a stream, or anything else.
+    """
+    folder: Path | None = None
+    if isinstance(dataset, (str, Path)):
+        check_folder(str(dataset))
+        folder = Path(dataset) if Path(dataset).is_dir() else None
+        if folder is not None and (own := _own_files(folder, label_column)) is not None:
+            return own
+        splits = load_saliency_dataset(str(dataset), revision=source_revision, label_column=label_column)
+    elif isinstance(dataset, datasets.DatasetDict):
+        splits = encode_labels(dataset, label_column)
+    elif isinstance(dataset, datasets.Dataset):
+        name = str(dataset.split) if dataset.split is not None else "train"
+        splits = encode_labels(datasets.DatasetDict({name: dataset}), label_column)
+    else:
+        raise TypeError(
+            f"Expected a folder, a Hub id, a DatasetDict or a Dataset, not {type(dataset).__name__}. Write a stream to "
+            "a folder first: `sage-hf data build` does, and so does save_to_disk of a map-style dataset."
+        )
+    return _written(splits, scratch, folder)
+
+
+def _own_files(folder: Path, label_column: str) -> DatasetFiles | None:
+    """The files of a folder, if they may go as they are."""
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        return None
+    try:
+        builder = datasets.load_dataset_builder(str(folder))
+    except (FileNotFoundError, datasets.exceptions.DatasetNotFoundError, datasets.data_files.EmptyDatasetError):
+        return None  # loading it will say what is wrong
+    if not isinstance(builder, Parquet):
+        return None
+    files = {str(split): [Path(str(file)) for file in shards] for split, shards in builder.config.data_files.items()}
+    features = builder.info.features
+    if features is None:
+        features = datasets.Features.from_arrow_schema(pq.read_schema(next(iter(files.values()))[0]))
+    label = features.get(label_column)
+    encoded = (
+        label is None or class_names_of(label) is not None or str(getattr(label, "dtype", "")).startswith("float")
+    )
+    for split, shards in files.items():
+        for index, file in enumerate(shards):
+            name = SHARD.fullmatch(f"data/{file.name}") if file.parent.name == "data" else None
+            if name is None or (name["split"], int(name["index"]), int(name["count"])) != (split, index, len(shards)):
+                return None
+            if file.stat().st_size > 1.1 * SHARD_BYTES:
+                return None
+    own = DatasetFiles(files, features, folder)
+    return own if encoded and all(_embedded(table) for _, _, table in own.batches()) else None
+
+
+def _embedded(table: pa.Table) -> bool:
+    """Whether all pictures are inside, with names instead of paths."""
+    for name in table.column_names:
+        for _, array in leaves(name, table[name].combine_chunks()):
+            if not is_picture(array.type):
+                continue
+            without = array.field("bytes").is_null().to_pylist()
+            for missing, picture, path in zip(without, array.is_valid().to_pylist(), array.field("path").to_pylist()):
+                if picture and (missing or (path and ("/" in path or "\\" in path))):
+                    return False
+    return True
+
+
+def is_picture(kind: pa.DataType) -> bool:
+    """Whether it is how a picture is stored."""
+    return pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}
+
+
+def leaves(name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
+    """The pictures, strings, bytes and numbers in a column, however deep, with where they stand."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_struct(array.type) and not is_picture(array.type):
+        for field in array.type:
+            yield from leaves(f"{name}.{field.name}", array.field(field.name))
+    elif pa.types.is_nested(array.type) and not pa.types.is_struct(array.type):
+        yield from leaves(name, array.flatten())
+    else:
+        yield name, array
+
+
+def _written(splits: datasets.DatasetDict, scratch: Path, folder: Path | None) -> DatasetFiles:
+    if not splits:
+        raise DataError("There is no split to publish.")
+    features = next(iter(splits.values())).features
+    for name, split in splits.items():
+        if split.features != features:
+            raise DataError(f"split {name!r} has other columns than the others: {split.features}, not {features}.")
+        if not len(split):
+            raise DataError(f"split {name!r} has no rows. Leave it out.")
+    writer = ShardedWriter(scratch / "data", features)
+    try:
+        for name, split in splits.items():
+            for group in _groups(name, split):
+                writer.write_table(name, group)
+        writer.close()
+    finally:
+        writer.abort()
+    return DatasetFiles(
+        {name: sorted((scratch / "data").glob(f"{name}-?????-of-*")) for name in splits}, features, folder
+    )
+
+
+def _groups(name: str, split: datasets.Dataset) -> Iterator[pa.Table]:
+    """Tables of a row group's size, their pictures inside. What is stored is copied, never decoded."""
+    waiting: list[pa.Table] = []
+    start = 0
+    for stored in split.with_format("arrow").iter(BATCH_ROWS):
+        try:
+            table = embed_table_storage(stored.cast(split.features.arrow_schema))
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{name}, rows {start} to {start + len(stored) - 1}: a picture is missing: {error}"
+            ) from None
+        start += len(stored)
+        waiting.append(table)
+        if sum(map(len, waiting)) >= GROUP_ROWS or sum(one.nbytes for one in waiting) >= GROUP_BYTES:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
