@@ -9,6 +9,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets.packaged_modules.parquet.parquet import Parquet
 from datasets.table import embed_table_storage
@@ -20,6 +21,7 @@ from ..data.saliency import DataError
 
 SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(?P<index>\d{5})-of-(?P<count>\d{5})\.parquet")
 """How the files are named, here and on the Hub."""
+PATH = re.compile(r"[/\\]")
 BATCH_ROWS = 20
 GROUP_ROWS, GROUP_BYTES = 100, 100_000_000
 """Of a row group, which a reader has in memory at once."""
@@ -109,8 +111,8 @@ def dataset_files(
         splits = encode_labels(datasets.DatasetDict({name: dataset}), label_column)
     else:
         raise TypeError(
-            f"Expected a folder, a Hub id, a DatasetDict or a Dataset, not {type(dataset).__name__}. Write a stream to "
-            "a folder first: `sage-hf data build` does, and so does save_to_disk of a map-style dataset."
+            f"Expected a folder, a Hub id, a DatasetDict or a Dataset, not {type(dataset).__name__}. Write a stream "
+            "to parquet files first, or load it without streaming."
         )
     return _written(splits, scratch, folder)
 
@@ -150,10 +152,9 @@ def _embedded(table: pa.Table) -> bool:
         for _, array in leaves(name, table[name].combine_chunks()):
             if not is_picture(array.type):
                 continue
-            without = array.field("bytes").is_null().to_pylist()
-            for missing, picture, path in zip(without, array.is_valid().to_pylist(), array.field("path").to_pylist()):
-                if picture and (missing or (path and ("/" in path or "\\" in path))):
-                    return False
+            inside = pc.or_(array.field("bytes").is_valid(), array.is_null())
+            if not pc.all(inside).as_py() or any(PATH.search(path or "") for path in array.field("path").to_pylist()):
+                return False
     return True
 
 

@@ -16,10 +16,10 @@ from .sections import refresh, section
 LIBRARIES = {"adapter": "peft", "module": "pytorch"}
 
 
-def template_path() -> Path:
-    """The template, from the wheel or from the source tree."""
-    packed = Path(__file__).with_name("model_card.md")
-    return packed if packed.is_file() else Path(__file__).parents[2] / "model_cards" / "model_card.md"
+def template_path(name: str = "model_card.md") -> Path:
+    """A template, from the wheel or from the source tree."""
+    packed = Path(__file__).with_name(name)
+    return packed if packed.is_file() else Path(__file__).parents[2] / "model_cards" / name
 
 
 def write_model_card(folder: str | Path, record: RunRecord, template: str | Path | None = None) -> Path:

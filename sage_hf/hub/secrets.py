@@ -22,7 +22,7 @@ def holds_token(content: bytes) -> bool:
 
     ```
     """
-    return TOKEN.search(content) is not None
+    return b"hf_" in content and TOKEN.search(content) is not None
 
 
 def names_home(content: bytes) -> bool:

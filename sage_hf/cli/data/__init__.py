@@ -6,6 +6,8 @@ import argparse
 from importlib import import_module
 
 COMMANDS = {
+    "push": "publish a dataset on the Hub, checked, with a card written from it",
+    "pull": "get a dataset of the Hub as a folder",
     "build": "make a dataset folder from pictures and any annotation",
 }
 
