@@ -9,6 +9,8 @@ COMMANDS = {
     "push": "publish a dataset on the Hub, checked, with a card written from it",
     "pull": "get a dataset of the Hub as a folder",
     "build": "make a dataset folder from pictures and any annotation",
+    "check": "find what would train wrongly or leak, before training or sharing",
+    "stats": "count rows, maps, coverage and centre bias",
 }
 
 
