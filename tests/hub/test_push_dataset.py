@@ -1,0 +1,505 @@
+"""`sage-hf data push` against the Hub server of these tests, with the real client."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import datasets
+import numpy as np
+import pytest
+import yaml
+from PIL import Image, PngImagePlugin
+
+from sage_hf.data import DataError
+from sage_hf.data.parquet import ShardedWriter
+from sage_hf.errors import PushError
+from sage_hf.hub import push_dataset
+from tests.conftest import CLASSES, make_dataset, make_rows
+from tests.hub.accounts import EXPIRED_TOKEN, READ_TOKEN, WRITE_TOKEN
+from tests.hub.client import client, environment, online, run_script
+from tests.hub.server import Hub
+
+REPO = "me/leaves"
+COUNTS = {"train": 6, "test": 4}
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Hub(tmp_path / "hub") as server, online():
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Builders of this process keep what they make for the test alone."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+def jpeg(index, size=(24, 16), **kwargs):
+    """A JPEG file: were it encoded again, its bytes would be others."""
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(index).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=61, **kwargs)
+    return buffer.getvalue()
+
+
+def png(values):
+    buffer = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def make_splits(several=False, **changes):
+    """Two splits of distinct pictures; the second of every three rows has no map."""
+    splits, number = {}, 0
+    saliency = datasets.Image(mode="L")
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "saliency": datasets.List(saliency) if several else saliency,
+            "label": datasets.ClassLabel(names=CLASSES),
+            **{name: datasets.Value("string") for name in changes},
+        }
+    )
+    for split, count in COUNTS.items():
+        rows = {name: [] for name in features}
+        for index in range(count):
+            values = np.zeros((16, 24))
+            values[3 : 6 + index, 2 + number : 9 + number] = 255
+            stored = {"bytes": png(values), "path": f"{number}.png"}
+            stored = None if index % 3 == 1 else stored
+            rows["image"].append({"bytes": jpeg(number), "path": f"{number}.jpg"})
+            rows["saliency"].append([stored] * (1 + index % 2) if several and stored else [] if several else stored)
+            rows["label"].append(index % 3)
+            for name, value in changes.items():
+                rows[name].append(value)
+            number += 1
+        splits[split] = datasets.Dataset.from_dict(rows, features=features)
+    return datasets.DatasetDict(splits)
+
+
+def build(folder, splits, text="---\nlicense: mit\n---\n"):
+    """A folder as `sage-hf data build` writes it."""
+    writer = ShardedWriter(folder / "data", splits["train"].features)
+    for name, split in splits.items():
+        for row in stored_rows(split):
+            writer.write(name, row)
+    writer.close()
+    (folder / "README.md").write_text(text)
+    return folder
+
+
+def stored_rows(split):
+    """Rows as they are stored: files' bytes and names."""
+    table = split.with_format("arrow")[:]
+    return table.to_pylist()
+
+
+def push(dataset, server, token=WRITE_TOKEN, repo=REPO, **kwargs):
+    waits = []
+    pushed = push_dataset(dataset, repo, api=client(server, token), wait=waits.append, **kwargs)
+    return pushed, waits
+
+
+def card_of(server, repo=REPO, revision="main"):
+    return server.read(repo, "README.md", kind="datasets", revision=revision).decode()
+
+
+def front_of(server, repo=REPO):
+    return yaml.safe_load(card_of(server, repo).split("---\n")[1])
+
+
+def files_of(server, repo=REPO, revision="main"):
+    return set(server.files(repo, kind="datasets", revision=revision))
+
+
+LOAD = """
+import hashlib, io, json
+import datasets
+
+def told(row):
+    row = dict(row)
+    maps = row["saliency"] if isinstance(row["saliency"], list) else [row["saliency"]]
+    row["saliency"] = [one and [one["path"], hashlib.sha256(one["bytes"]).hexdigest()] for one in maps]
+    row["image"] = [row["image"]["path"], hashlib.sha256(row["image"]["bytes"]).hexdigest()]
+    return row
+
+def stored(split):
+    several = isinstance(split.features["saliency"], datasets.List)
+    plain = datasets.Image(decode=False)
+    split = split.cast_column("saliency", datasets.List(plain) if several else plain)
+    return split.cast_column("image", plain)
+
+found = {}
+for mode in (False, True):
+    splits = datasets.load_dataset(REPO, streaming=mode, **MORE)
+    found[str(mode)] = {name: [told(row) for row in stored(split)] for name, split in splits.items()}
+    next(iter(splits["train"]))["image"].load()
+    found["features"] = repr(splits["train"].features)
+print(json.dumps(found))
+"""
+
+
+def loaded(server, work, repo=REPO, token=WRITE_TOKEN, **more):
+    """The rows of both modes, and the features, as a process that knows nothing of sage_hf loads them."""
+    work.mkdir(exist_ok=True)
+    output = run_script(f"REPO, MORE = {repo!r}, {more!r}\n{LOAD}", server, work, token)
+    return json.loads(output.splitlines()[-1])
+
+
+def expected(splits):
+    scope = {}
+    exec(LOAD.split("found = {}")[0], scope)
+    return {
+        name: json.loads(json.dumps([scope["told"](row) for row in stored_rows(split)]))
+        for name, split in splits.items()
+    }
+
+
+def check_rows(found, splits):
+    assert found["False"] == found["True"] == expected(splits)
+    assert found["features"] == repr(splits["train"].features)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_splits_in_memory_load_alike_in_both_modes(server, tmp_path, several):
+    splits = make_splits(several)
+    pushed, waits = push(splits, server)
+    assert waits == []
+    assert pushed.url == f"{server.endpoint}/datasets/{REPO}"
+    assert {"README.md", "data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"} <= files_of(server)
+    check_rows(loaded(server, tmp_path / "work"), splits)
+
+
+def test_a_built_folder_goes_as_it_is(server, tmp_path):
+    splits = make_splits()
+    folder = build(tmp_path / "built", splits)
+    (folder / "notes.txt").write_text("not for others")
+    push(folder, server)
+    for path in folder.glob("data/*"):
+        assert server.read(REPO, f"data/{path.name}", kind="datasets") == path.read_bytes()
+    assert "notes.txt" not in files_of(server)
+    assert front_of(server)["license"] == "mit"
+    check_rows(loaded(server, tmp_path / "work"), splits)
+
+
+def test_the_front_matter_says_what_the_hub_wants(server, tmp_path):
+    splits = make_splits()
+    push(splits, server, license="cc-by-4.0")
+    front = front_of(server)
+    assert front["configs"] == [
+        {
+            "config_name": "default",
+            "data_files": [{"split": "train", "path": "data/train-*"}, {"split": "test", "path": "data/test-*"}],
+        }
+    ]
+    info = front["dataset_info"]
+    assert {split["name"]: split["num_examples"] for split in info["splits"]} == COUNTS
+    assert all(split["num_bytes"] > 1000 for split in info["splits"])
+    files = server.files(REPO, kind="datasets")
+    assert info["download_size"] == sum(file.size for name, file in files.items() if name.endswith(".parquet"))
+    assert info["dataset_size"] == sum(split["num_bytes"] for split in info["splits"])
+    assert (front["license"], front["size_categories"]) == ("cc-by-4.0", ["n<1K"])
+    assert front["task_categories"] == ["image-classification"]
+    assert "saliency" in front["tags"]
+    # What `datasets` itself writes for these splits.
+    splits.push_to_hub.__doc__  # noqa: B018
+    own = datasets.DatasetInfo(features=splits["train"].features)._to_yaml_dict()
+    assert info["features"] == own["features"]
+
+
+def test_other_sources(server, tmp_path):
+    splits = make_splits()
+    splits.save_to_disk(tmp_path / "saved")
+    push(tmp_path / "saved", server, repo="me/saved")
+    check_rows(loaded(server, tmp_path / "work", "me/saved"), splits)
+    assert not any("pushed" in path.name for path in (tmp_path / "saved").iterdir() if not path.name.startswith("."))
+    assert set(datasets.load_from_disk(tmp_path / "saved")) == set(splits)
+
+    # An ImageFolder: files on disk, labels as words.
+    folder = tmp_path / "pictures"
+    lines = ["file_name,saliency_file_name,label"]
+    for index, row in enumerate(stored_rows(splits["train"])):
+        name = f"train/{index}.jpg"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(row["image"]["bytes"])
+        if row["saliency"]:
+            (folder / f"train/{index}_map.png").write_bytes(row["saliency"]["bytes"])
+        lines.append(f"{index}.jpg,{f'{index}_map.png' if row['saliency'] else ''},{CLASSES[row['label']]}")
+    (folder / "train" / "metadata.csv").write_text("\n".join(lines) + "\n")
+    push(folder, server, repo="me/pictures", allow=["blank-map"])
+    found = loaded(server, tmp_path / "work", "me/pictures")
+    assert found["False"] == found["True"]
+    assert [row["image"] for row in found["True"]["train"]] == [
+        [f"{index}.jpg", row["image"][1]] for index, row in enumerate(expected(splits)["train"])
+    ]
+    assert str(sorted(CLASSES)) in found["features"]
+
+
+def test_a_copy_of_a_dataset_on_the_hub(server, tmp_path):
+    splits = make_splits()
+    push(splits, server)
+    script = """
+from sage_hf.hub import push_dataset
+push_dataset("me/leaves", "lab/copy", source_revision="main")
+"""
+    run_script(script, server, tmp_path)
+    check_rows(loaded(server, tmp_path / "work", "lab/copy"), splits)
+
+
+def test_shards_are_bounded_and_stale_ones_go_in_the_same_commit(server, tmp_path, monkeypatch):
+    splits = make_splits()
+    monkeypatch.setattr("sage_hf.hub.dataset_files.GROUP_ROWS", 1)
+    monkeypatch.setattr("sage_hf.hub.dataset_files.BATCH_ROWS", 1)
+    monkeypatch.setattr("sage_hf.data.parquet.SHARD_BYTES", 4000)
+    push(splits, server)
+    shards = sorted(name for name in files_of(server) if name.startswith("data/train"))
+    assert len(shards) > 1
+    assert shards[0] == f"data/train-00000-of-{len(shards):05d}.parquet"
+    check_rows(loaded(server, tmp_path / "work"), splits)
+    client(server).upload_file(repo_id=REPO, repo_type="dataset", path_or_fileobj=b"mine", path_in_repo="make.py")
+    client(server).upload_file(repo_id=REPO, repo_type="dataset", path_or_fileobj=b"x", path_in_repo="raw/a.parquet")
+    monkeypatch.undo()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    before = len(server.repo(REPO, "datasets").commits)
+    push(splits, server)
+    assert len(server.repo(REPO, "datasets").commits) == before + 1
+    assert sorted(name for name in files_of(server) if name.startswith("data/")) == [
+        "data/test-00000-of-00001.parquet",
+        "data/train-00000-of-00001.parquet",
+    ]
+    assert {"make.py", "raw/a.parquet"} <= files_of(server)
+    check_rows(loaded(server, tmp_path / "work"), splits)
+
+
+def test_a_repeated_push_makes_no_second_commit(server, tmp_path):
+    folder = build(tmp_path / "built", make_splits())
+    first, _ = push(folder, server)
+    commits = len(server.repo(REPO, "datasets").commits)
+    second, _ = push(folder, server)
+    assert len(server.repo(REPO, "datasets").commits) == commits
+    assert second.commit == first.commit
+
+
+def leaking():
+    """The same picture in both splits."""
+    splits = make_splits()
+    splits["test"] = datasets.concatenate_datasets([splits["test"], splits["train"].select([0])])
+    return splits
+
+
+def test_nothing_is_sent_before_the_checks_have_passed(server, tmp_path):
+    splits = leaking()
+    for dataset in (splits, build(tmp_path / "built", splits)):
+        with pytest.raises(DataError, match=r"nothing was sent.\n  duplicates-across-splits: .*(.|\n)*--allow dupl"):
+            push(dataset, server)
+    done = run_cli(["push", tmp_path / "built", REPO], server, tmp_path)
+    assert done.returncode == 1
+    assert "duplicates-across-splits" in done.stderr
+    assert "Traceback" not in done.stderr
+    with pytest.raises(ValueError, match="There is no check 'duplicates'"):
+        push(splits, server, allow=["duplicates"])
+    assert not server.records
+
+    done = run_cli(["push", tmp_path / "built", REPO, "--allow", "duplicates-across-splits"], server, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "**duplicates-across-splits** (1; an error, published all the same)" in card_of(server)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"note": "token hf_" + "a" * 34}, "train, rows 0 to 5, column 'note' holds a Hub token"),
+        ({"note": "from " + os.path.expanduser("~")}, "column 'note' names your home folder"),
+    ],
+)
+def test_secrets_in_columns_are_refused(server, column, message):
+    with pytest.raises(DataError, match=message):
+        push(make_splits(**column), server, allow=["absolute-path"])
+    assert not server.records
+
+
+def test_secrets_in_cards_and_pictures_are_refused(server, tmp_path):
+    with pytest.raises(ValueError, match="The card names your home folder"):
+        push(make_splits(), server, annotation=f"drawn with {os.path.expanduser('~')}/tool")
+    rows = make_rows(2)
+    buffer, text = io.BytesIO(), PngImagePlugin.PngInfo()
+    text.add_text("Comment", "hf_" + "a" * 34)
+    rows[0]["image"].save(buffer, format="PNG", pnginfo=text)
+    rows[0]["image"] = {"bytes": buffer.getvalue(), "path": "1.png"}
+    with pytest.raises(DataError, match="column 'image' holds a Hub token, in a file's metadata"):
+        push(make_dataset(rows=rows), server)
+    assert not server.records
+    folder = build(tmp_path / "built", make_splits(), "My token: hf_" + "a" * 34)
+    with pytest.raises(ValueError, match="The card holds a Hub token"):
+        push(folder, server)
+    assert "README.md" not in files_of(server)
+
+
+def test_paths_become_names_and_nothing_local_leaves(server, tmp_path):
+    folder = tmp_path / "somewhere"
+    folder.mkdir()
+    splits = make_splits()
+    rows = stored_rows(splits["train"])
+    for index, row in enumerate(rows):
+        (folder / f"{index}.jpg").write_bytes(row["image"]["bytes"])
+        row["image"] = str(folder / f"{index}.jpg")
+    table = {name: [row[name] for row in rows] for name in splits["train"].features}
+    push(datasets.Dataset.from_dict(table, features=splits["train"].features), server)
+    assert expected({"train": splits["train"]})["train"] == loaded(server, tmp_path / "work")["True"]["train"]
+    (folder / "0.jpg").unlink()
+    with pytest.raises(DataError, match="train, rows 0 to 5: a picture is missing"):
+        push(datasets.Dataset.from_dict(table, features=splits["train"].features), server)
+    for path, content in server.pushed():
+        for secret in (str(tmp_path).encode(), str(tmp_path.parent).encode(), WRITE_TOKEN.encode()):
+            assert secret not in content, path
+
+
+def test_private_branches_and_pull_requests(server, tmp_path):
+    splits = make_splits()
+    push(splits, server, private=True)
+    assert server.repo(REPO, "datasets").private
+    check_rows(loaded(server, tmp_path / "work"), splits)
+    push(splits, server, revision="next")
+    fewer = datasets.DatasetDict(train=splits["train"].select(range(4)))
+    pushed, _ = push(fewer, server, create_pr=True)
+    request = f"refs/pr/{pushed.pull_request}"
+    assert "data/test-00000-of-00001.parquet" not in files_of(server, revision=request)
+    assert "data/test-00000-of-00001.parquet" in files_of(server)
+    check_rows(loaded(server, tmp_path / "work", revision="next"), splits)
+    assert len(loaded(server, tmp_path / "work", revision=request)["True"]["train"]) == 4
+    with pytest.raises(ValueError, match="leave revision out"):
+        push(splits, server, revision="next", create_pr=True)
+
+
+def test_private_data_never_go_to_a_public_repository(server):
+    client(server).create_repo(REPO, repo_type="dataset")
+    with pytest.raises(ValueError, match="exists already and is public"):
+        push(make_splits(), server, private=True)
+    assert files_of(server) == {".gitattributes"}
+
+
+def test_edits_on_the_hub_and_here_survive(server, tmp_path):
+    folder = build(tmp_path / "built", make_splits())
+    push(folder, server)
+    edited = card_of(server).replace("## Content", "## Who to ask\n\nMe.\n\n## Content").replace("not stated;", "two;")
+    edited = edited.replace("license: mit", "license: mit\nlanguage: en")
+    client(server).upload_file(
+        repo_id=REPO, repo_type="dataset", path_or_fileobj=edited.encode(), path_in_repo="README.md"
+    )
+    build(folder, datasets.DatasetDict(train=make_splits()["train"]))
+    (folder / "data/test-00000-of-00001.parquet").unlink()
+    push(folder, server)
+    card = card_of(server)
+    assert "Who to ask" in card
+    assert "| two; one map a picture" not in card or "two;" in card
+    assert "two;" in card
+    assert front_of(server)["language"] == "en"
+    assert [split["name"] for split in front_of(server)["dataset_info"]["splits"]] == ["train"]
+    assert "| test |" not in card
+
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# Ours\n\nFrom here.\n")
+    edited = card_of(server) + "\nFrom there.\n"
+    client(server).upload_file(
+        repo_id=REPO, repo_type="dataset", path_or_fileobj=edited.encode(), path_in_repo="README.md"
+    )
+    with pytest.raises(ValueError, match=r"README.md was edited both in .* and on the Hub"):
+        push(folder, server)
+
+
+def test_a_card_of_ones_own_gets_the_front_matter_alone(server, tmp_path):
+    folder = build(tmp_path / "built", make_splits(), "# My leaves\n\nAll mine.\n")
+    push(folder, server)
+    assert card_of(server).endswith("---\n# My leaves\n\nAll mine.\n")
+    assert front_of(server)["dataset_info"]["splits"]
+
+
+def test_other_configurations_on_the_hub_stay(server, tmp_path):
+    client(server).create_repo(REPO, repo_type="dataset")
+    theirs = {"configs": [{"config_name": "raw", "data_files": "raw/*.parquet"}], "license": "mit"}
+    text = f"---\n{yaml.safe_dump(theirs)}---\n"
+    client(server).upload_file(
+        repo_id=REPO, repo_type="dataset", path_or_fileobj=text.encode(), path_in_repo="README.md"
+    )
+    splits = make_splits()
+    push(splits, server)
+    assert [config["config_name"] for config in front_of(server)["configs"]] == ["default", "raw"]
+    check_rows(loaded(server, tmp_path / "work"), splits)
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429, "headers": {"Retry-After": "7"}}, {"lose": True}])
+def test_a_commit_that_fails_is_sent_again_and_made_once(server, tmp_path, fault):
+    splits = make_splits()
+    push(datasets.DatasetDict(extra=splits["train"]), server)
+    server.faults.add("POST", "/commit/", **fault)
+    _, waits = push(splits, server)
+    assert waits == [7.0 if fault.get("status") == 429 else 1.0]
+    titles = [commit.title for commit in client(server).list_repo_commits(REPO, repo_type="dataset")]
+    assert titles == ["Upload dataset", "Upload dataset", "initial commit"]
+    assert "data/extra-00000-of-00001.parquet" not in files_of(server)
+
+
+def test_a_hub_that_is_down_loses_nothing_and_the_push_can_be_repeated(server, tmp_path):
+    splits = make_splits()
+    server.faults.add("POST", "/commit/", times=100, status=503)
+    with pytest.raises(PushError, match=r"did not arrive \(status 503\).*Repeat the push"):
+        push(splits, server)
+    server.faults.clear()
+    puts = len(server.requests("PUT", "/storage/"))
+    push(splits, server)
+    assert len(server.requests("PUT", "/storage/")) == puts  # the data had arrived
+    check_rows(loaded(server, tmp_path / "work"), splits)
+
+
+def test_a_cut_upload_and_a_restart_of_the_server_are_survived(server, tmp_path):
+    splits = make_splits()
+    server.faults.add("PUT", "/storage/", cut=1000, hook=lambda: server.restart(0.2))
+    push(splits, server)
+    check_rows(loaded(server, tmp_path / "work"), splits)
+
+
+@pytest.mark.parametrize(
+    ("token", "message"), [(EXPIRED_TOKEN, "does not know you: log in"), (READ_TOKEN, "token may not write")]
+)
+def test_tokens_that_do_not_do(server, token, message):
+    client(server).create_repo(REPO, repo_type="dataset")
+    with pytest.raises(PushError, match=message):
+        push(make_splits(), server, token)
+
+
+def test_a_token_that_expires_in_the_middle(server):
+    server.faults.add("PUT", "/storage/", hook=lambda: server.accounts.expire(WRITE_TOKEN))
+    with pytest.raises(PushError, match="does not know you: log in"):
+        push(make_splits(), server)
+
+
+def test_a_stream_is_no_dataset_to_push(server):
+    with pytest.raises(TypeError, match="not IterableDataset"):
+        push(make_splits()["train"].to_iterable_dataset(), server)
+
+
+def run_cli(arguments, server, work, token=WRITE_TOKEN):
+    command = [sys.executable, "-m", "sage_hf", "data", *map(str, arguments)]
+    outer = environment(server, work / "home", token)
+    return subprocess.run(command, env=outer, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_command_in_a_process_of_its_own(server, tmp_path):
+    folder = build(tmp_path / "built", make_splits())
+    (tmp_path / "cite.bib").write_text("@misc{leaves, title = {Leaves}}\n")
+    told = ("--annotation", "drawn | by hand", "--license", "cc0-1.0", "--citation", tmp_path / "cite.bib")
+    more = ("--private", "--revision", "v1", "--card-pictures", 1, "--num-proc", 2, "--json")
+    done = run_cli(["push", folder, REPO, *told, *more], server, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["url"] == f"{server.endpoint}/datasets/{REPO}"
+    card = card_of(server, revision="v1")
+    assert "drawn \\| by hand" in card
+    assert "@misc{leaves, title = {Leaves}}" in card
+    assert "saliency_samples.png" in files_of(server, revision="v1")
+    assert "license: cc0-1.0" in card
+    done = run_cli(["push", folder, REPO, "--revision", "v1", "--card-pictures", 0], server, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "saliency_samples.png" not in files_of(server, revision="v1")
+    assert "saliency_samples.png" not in card_of(server, revision="v1")
