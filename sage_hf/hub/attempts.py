@@ -43,7 +43,13 @@ class Attempts:
         for seconds in (*WAITS, None):
             try:
                 return call()
-            except (HTTPError, RuntimeError, LocalTokenNotFoundError, LocalEntryNotFoundError) as error:
+            except (
+                HTTPError,
+                RuntimeError,
+                ConnectionError,
+                LocalTokenNotFoundError,
+                LocalEntryNotFoundError,
+            ) as error:
                 cause = _cause(error)
                 if cause is None:
                     raise  # a defect, not the Hub's doing
@@ -70,7 +76,8 @@ def _cause(error: BaseException) -> Exception | None:
     """The Hub's error inside those that its client wraps around it."""
     found: BaseException | None = error
     while found is not None:
-        if isinstance(found, (HTTPError, LocalTokenNotFoundError)):
+        # Large files go by hf_xet, whose errors of the network are Python's own.
+        if isinstance(found, (HTTPError, ConnectionError, LocalTokenNotFoundError)):
             return found
         found = found.__cause__
     return None
@@ -84,7 +91,7 @@ def _passes(error: Exception) -> bool:
     """Whether it may be over in a moment: the Hub is busy, or the connection was cut."""
     if isinstance(error, HfHubHTTPError):
         return _status(error) in TRANSIENT
-    return isinstance(error, HTTPError)
+    return isinstance(error, (HTTPError, ConnectionError))
 
 
 def _retry_after(error: Exception) -> float | None:

@@ -210,13 +210,13 @@ def _send(
             f"{files.folder}/README.md, and put the same text on the Hub; or remove one of them."
         )
     check_text("The card", card.encode())
-    # Made once: what has arrived is remembered in them, and hashing large files takes its time.
-    additions = [CommitOperationAdd(path, file) for path, file in added.items()]
-    additions.append(CommitOperationAdd(CARD, card.encode()))
-    new = {operation.path_in_repo for operation in additions}
 
     def send() -> str:
-        # Anew at each attempt: a commit whose answer was lost has deleted them.
+        # Anew at each attempt, operations remember the Hub as it was: a commit whose answer was lost has been made,
+        # and then there is nothing left to add or to delete.
+        additions = [CommitOperationAdd(path, file) for path, file in added.items()]
+        additions.append(CommitOperationAdd(CARD, card.encode()))
+        new = {operation.path_in_repo for operation in additions}
         old = api.list_repo_files(repo_id, repo_type="dataset", revision=target.revision)
         stale = [path for path in old if path not in new and any(fnmatch(path, pattern) for pattern in STALE)]
         commit = api.create_commit(
