@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,27 +15,33 @@ class ShardedWriter:
     """Parquet files of bounded size, one row group at a time, so that memory stays flat."""
 
     ROWS = 100
+    """Rows of a row group, what a reader of one row has to read."""
+    BYTES = 64_000_000
+    """Size from which fewer rows make one."""
 
-    def __init__(self, folder: Path, features: datasets.Features):
-        self.folder, self.features = folder, features
-        self.rows: dict[str, list[dict[str, Any]]] = {}
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.waiting: dict[str, list[pa.Table]] = {}
         self.counts: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self.shards: dict[str, list[Path]] = {}
         self.open: dict[str, pq.ParquetWriter] = {}
 
-    def write(self, split: str, example: dict[str, Any]) -> None:
-        self.rows.setdefault(split, []).append(example)
-        if len(self.rows[split]) == self.ROWS:
-            self._flush(split)
-
-    def _flush(self, split: str) -> None:
-        if not self.rows.get(split):
+    def write(self, split: str, table: pa.Table) -> None:
+        """Add rows, whose columns are those of the features, in their types of Arrow."""
+        waiting = self.waiting.setdefault(split, [])
+        waiting.append(table)
+        self.counts[split] += table.num_rows
+        rows, size = sum(each.num_rows for each in waiting), sum(each.nbytes for each in waiting)
+        if rows < self.ROWS and size < self.BYTES:
             return
-        self.write_table(split, datasets.Dataset.from_list(self.rows.pop(split), features=self.features).data.table)
+        joined = pa.concat_tables(waiting)
+        whole = rows if size >= self.BYTES else rows - rows % self.ROWS
+        self.waiting[split] = [joined.slice(whole)] if whole < rows else []
+        for start in range(0, whole, self.ROWS):
+            self._flush(split, joined.slice(start, min(self.ROWS, whole - start)))
 
-    def write_table(self, split: str, table: pa.Table) -> None:
-        """One row group, of stored rows; in a new file where the one before would grow beyond `SHARD_BYTES`."""
+    def _flush(self, split: str, table: pa.Table) -> None:
         if split in self.open and self.bytes[split] + table.nbytes > SHARD_BYTES:
             self.open.pop(split).close()
             self.bytes[split] = 0
@@ -47,13 +51,14 @@ class ShardedWriter:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.open[split] = pq.ParquetWriter(shards[-1], table.schema)
         self.open[split].write_table(table)
-        self.counts[split] += table.num_rows
         self.bytes[split] += table.nbytes
 
     def close(self) -> dict[str, int]:
         """Write what is left, name the shards as the Hub does, and return the rows of each split."""
-        for split in list(self.rows):
-            self._flush(split)
+        for split, tables in self.waiting.items():
+            if tables:
+                self._flush(split, pa.concat_tables(tables))
+        self.waiting = {}
         self.abort()
         for split, shards in self.shards.items():
             for index, shard in enumerate(shards):

@@ -16,8 +16,8 @@ from huggingface_hub import DatasetCardData
 from jinja2 import Environment, StrictUndefined
 
 from .. import __version__
-from .model_card import template_path
 from .sections import FRONT_MATTER, front_matter, section
+from .templates import template_path
 
 SAMPLES = "saliency_samples.png"
 TAGS = ["saliency", "sage_hf"]

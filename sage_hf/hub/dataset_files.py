@@ -23,8 +23,6 @@ SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(?P<index>\d{5})-of-(?P<count>\
 """How the files are named, here and on the Hub."""
 PATH = re.compile(r"[/\\]")
 BATCH_ROWS = 20
-GROUP_ROWS, GROUP_BYTES = 100, 100_000_000
-"""Of a row group, which a reader has in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -187,11 +185,11 @@ def _written(splits: datasets.DatasetDict, scratch: Path, folder: Path | None) -
             raise DataError(f"split {name!r} has other columns than the others: {split.features}, not {features}.")
         if not len(split):
             raise DataError(f"split {name!r} has no rows. Leave it out.")
-    writer = ShardedWriter(scratch / "data", features)
+    writer = ShardedWriter(scratch / "data")
     try:
         for name, split in splits.items():
-            for group in _groups(name, split):
-                writer.write_table(name, group)
+            for table in _embedding(name, split):
+                writer.write(name, table)
         writer.close()
     finally:
         writer.abort()
@@ -200,21 +198,14 @@ def _written(splits: datasets.DatasetDict, scratch: Path, folder: Path | None) -
     )
 
 
-def _groups(name: str, split: datasets.Dataset) -> Iterator[pa.Table]:
-    """Tables of a row group's size, their pictures inside. What is stored is copied, never decoded."""
-    waiting: list[pa.Table] = []
+def _embedding(name: str, split: datasets.Dataset) -> Iterator[pa.Table]:
+    """A few rows at a time, their pictures inside. What is stored is copied, never decoded."""
     start = 0
     for stored in split.with_format("arrow").iter(BATCH_ROWS):
         try:
-            table = embed_table_storage(stored.cast(split.features.arrow_schema))
+            yield embed_table_storage(stored.cast(split.features.arrow_schema))
         except FileNotFoundError as error:
             raise DataError(
                 f"{name}, rows {start} to {start + len(stored) - 1}: a picture is missing: {error}"
             ) from None
         start += len(stored)
-        waiting.append(table)
-        if sum(map(len, waiting)) >= GROUP_ROWS or sum(one.nbytes for one in waiting) >= GROUP_BYTES:
-            yield pa.concat_tables(waiting).combine_chunks()
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting).combine_chunks()
