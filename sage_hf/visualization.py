@@ -91,23 +91,28 @@ def grid(
     texts = [_cut(text, font) for text in row_headers]
     left = MARGIN + round(max((font.getlength(text) for text in texts), default=-MARGIN)) + MARGIN
     columns = len(headers)
-    size = (left + columns * (CELL + MARGIN), HEADER + MARGIN + len(rows) * (CELL + MARGIN))
+    cells = [[_drawn(cell) for cell in row] for row in rows]
+    heights = [max(cell.height for cell in row) for row in cells]
+    tops = [HEADER + MARGIN + sum(heights[:y]) + y * MARGIN for y in range(len(rows) + 1)]
+    size = (left + columns * (CELL + MARGIN), tops[-1])
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, header in enumerate(headers):
         centre = left + column * (CELL + MARGIN) + CELL // 2
         draw.text((centre, (HEADER + MARGIN) // 2), header, fill=INK, font=font, anchor="mm")
     for y, text in enumerate(texts):
-        draw.text((MARGIN, HEADER + MARGIN + y * (CELL + MARGIN) + CELL // 2), text, fill=INK, font=font, anchor="lm")
-    for y, row in enumerate(rows):
+        draw.text((MARGIN, tops[y] + heights[y] // 2), text, fill=INK, font=font, anchor="lm")
+    for y, row in enumerate(cells):
         for x, cell in enumerate(row):
-            scale = CELL / max(cell.size)
-            drawn = cell.convert("RGB").resize(
-                (max(1, round(cell.width * scale)), max(1, round(cell.height * scale))), Image.Resampling.NEAREST
-            )
-            corner = (left + x * (CELL + MARGIN), HEADER + MARGIN + y * (CELL + MARGIN))
-            sheet.paste(drawn, (corner[0] + (CELL - drawn.width) // 2, corner[1] + (CELL - drawn.height) // 2))
+            corner = (left + x * (CELL + MARGIN), tops[y])
+            sheet.paste(cell, (corner[0] + (CELL - cell.width) // 2, corner[1] + (heights[y] - cell.height) // 2))
     return sheet
+
+
+def _drawn(cell: Image.Image) -> Image.Image:
+    scale = CELL / max(cell.size)
+    size = (max(1, round(cell.width * scale)), max(1, round(cell.height * scale)))
+    return cell.convert("RGB").resize(size, Image.Resampling.NEAREST)
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

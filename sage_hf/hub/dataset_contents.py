@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..data.labels import class_names_of
 from ..data.saliency import DataError, saliency_array
-from ..visualization import grid
+from ..visualization import CELL, grid
 from .dataset_files import DatasetFiles, is_picture, leaves
 from .secrets import check_text, holds_token
 
@@ -121,12 +121,12 @@ def _values(stored: Any) -> np.ndarray | None:
 
 def sample_sheet(contents: Contents, samples_a_class: int) -> Image.Image | None:
     """
-    Pictures beside themselves with their maps in red, a row a class; `None` if there are none.
+    Pictures, and paler with their maps in red, a row a class; `None` if there are none.
 
     Several annotators' maps are averaged for it.
     """
     rows, labels = [], []
-    blank = Image.new("RGB", (1, 1), (255, 255, 255))
+    blank = Image.new("RGB", (CELL, 1), (255, 255, 255))
     for name, samples in contents.samples.items():
         cells: list[Image.Image] = []
         for stored, maps in samples:
@@ -139,13 +139,16 @@ def sample_sheet(contents: Contents, samples_a_class: int) -> Image.Image | None
 
 def _pair(stored: Any, maps: list[Any]) -> Iterator[Image.Image]:
     picture = datasets.Image().decode_example(stored).convert("RGB")
-    picture.thumbnail((512, 512))
+    picture.thumbnail((CELL, CELL))
     values = [
         np.asarray(Image.fromarray(one).resize(picture.size, Image.Resampling.BILINEAR))
         for one in map(_values, maps)
         if one is not None
     ]
-    opacity = 0.65 * np.mean(values, axis=0)[..., None]
-    drawn = (1 - opacity) * np.asarray(picture, dtype=np.float32) + opacity * np.array(OVERLAY, dtype=np.float32)
+    opacity = 0.75 * np.mean(values, axis=0)[..., None]
+    grey = (
+        0.5 * np.asarray(picture.convert("L"), dtype=np.float32)[..., None] + 110
+    )  # pale, so that the red stands out
+    drawn = (1 - opacity) * grey + opacity * np.array(OVERLAY, dtype=np.float32)
     yield picture
     yield Image.fromarray(drawn.round().clip(0, 255).astype(np.uint8))

@@ -174,7 +174,7 @@ def _refusal(report: Any, allowed: tuple[str, ...]) -> str:
 
 def _caption(pictures: int) -> str:
     which = "The first annotated picture" if pictures == 1 else f"The first {pictures} annotated pictures"
-    return f"{which} of each class, beside themselves with their maps in red."
+    return f"{which} of each class, and their maps in red."
 
 
 def _send(
