@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -65,14 +66,32 @@ class DatasetFiles:
                         yield split, start, pa.Table.from_batches([batch])
                         start += batch.num_rows
 
-    def load(self) -> datasets.IterableDatasetDict:
+    def stream(self) -> datasets.IterableDatasetDict:
         """The rows, streamed from the files, so that no second copy of them is made."""
-        return datasets.load_dataset(
-            "parquet",
-            data_files={split: [str(file) for file in shards] for split, shards in self.files.items()},
-            features=self.features,
-            streaming=True,
-        )
+        return datasets.load_dataset(**self._arguments, streaming=True)
+
+    def load(self, cache: Path) -> datasets.DatasetDict:
+        """The rows, copied to a cache."""
+        return datasets.load_dataset(**self._arguments, cache_dir=str(cache))
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        files = {split: [str(file) for file in shards] for split, shards in self.files.items()}
+        return {"path": "parquet", "data_files": files, "features": self.features}
+
+    def fit(self, label_column: str) -> bool:
+        """Whether they may go as they are: named and sized as the Hub likes it, classes named, pictures inside."""
+        label = self.features.get(label_column)
+        number = str(getattr(label, "dtype", "")).startswith("float")
+        if label is not None and class_names_of(label) is None and not number:
+            return False
+        for split, shards in self.files.items():
+            for index, file in enumerate(shards):
+                name = SHARD.fullmatch(f"{file.parent.name}/{file.name}")
+                told = name and (name["split"], int(name["index"]), int(name["count"]))
+                if told != (split, index, len(shards)) or file.stat().st_size > 1.1 * SHARD_BYTES:
+                    return False
+        return all(_embedded(table) for _, _, table in self.batches())
 
 
 def dataset_files(
@@ -99,9 +118,15 @@ def dataset_files(
     if isinstance(dataset, (str, Path)):
         check_folder(str(dataset))
         folder = Path(dataset) if Path(dataset).is_dir() else None
-        if folder is not None and (own := _own_files(folder, label_column)) is not None:
+        own = _own_files(folder) if folder is not None else None
+        if own is not None and own.fit(label_column):
             return own
-        splits = load_saliency_dataset(str(dataset), revision=source_revision, label_column=label_column)
+        if own is not None:
+            # Not by the folder's name: `load_dataset` keys its cache of a folder by its card, where that has
+            # `configs`, and may have an earlier one.
+            splits = encode_labels(own.load(cache=scratch / "cache"), label_column)
+        else:
+            splits = load_saliency_dataset(str(dataset), revision=source_revision, label_column=label_column)
     elif isinstance(dataset, datasets.DatasetDict):
         splits = encode_labels(dataset, label_column)
     elif isinstance(dataset, datasets.Dataset):
@@ -115,8 +140,8 @@ def dataset_files(
     return _written(splits, scratch, folder)
 
 
-def _own_files(folder: Path, label_column: str) -> DatasetFiles | None:
-    """The files of a folder, if they may go as they are."""
+def _own_files(folder: Path) -> DatasetFiles | None:
+    """The files of a folder of parquet files."""
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return None
     try:
@@ -129,19 +154,7 @@ def _own_files(folder: Path, label_column: str) -> DatasetFiles | None:
     features = builder.info.features
     if features is None:
         features = datasets.Features.from_arrow_schema(pq.read_schema(next(iter(files.values()))[0]))
-    label = features.get(label_column)
-    encoded = (
-        label is None or class_names_of(label) is not None or str(getattr(label, "dtype", "")).startswith("float")
-    )
-    for split, shards in files.items():
-        for index, file in enumerate(shards):
-            name = SHARD.fullmatch(f"data/{file.name}") if file.parent.name == "data" else None
-            if name is None or (name["split"], int(name["index"]), int(name["count"])) != (split, index, len(shards)):
-                return None
-            if file.stat().st_size > 1.1 * SHARD_BYTES:
-                return None
-    own = DatasetFiles(files, features, folder)
-    return own if encoded and all(_embedded(table) for _, _, table in own.batches()) else None
+    return DatasetFiles(files, features, folder)
 
 
 def _embedded(table: pa.Table) -> bool:

@@ -118,7 +118,7 @@ def push_dataset(
     with tempfile.TemporaryDirectory(prefix="sage-hf-push-", dir=scratch) as made:
         files = dataset_files(dataset, Path(made), label_column=label_column, source_revision=source_revision)
         report = check_dataset(
-            files.load(),
+            files.stream(),
             allow=allowed,
             num_proc=num_proc,
             image_column=image_column,

@@ -120,6 +120,27 @@ def test_other_sources(server, tmp_path):
     assert str(sorted(CLASSES)) in found["features"]
 
 
+def test_parquet_files_of_other_names_and_words_for_labels(server, tmp_path):
+    splits = make_splits()
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: '*.parquet'\n---\n"
+    )
+    for rows in (
+        splits["train"],
+        splits["test"],
+    ):  # the second time, `load_dataset` of the folder would give the first
+        names = [CLASSES[label] for label in rows["label"]]
+        words = rows.remove_columns("label").add_column("label", names)
+        words.to_parquet(folder / "all.parquet")
+        push(folder, server)
+        found = published(server)["train"]
+        assert [sorted(CLASSES)[row["label"]] for row in found] == names
+        assert [row["image"]["bytes"] for row in found] == [row["image"]["bytes"] for row in stored_rows(rows)]
+        assert datasets.load_dataset(str(folder))["train"].num_rows == COUNTS["train"]
+
+
 def test_a_copy_of_a_dataset_on_the_hub(server, tmp_path):
     splits = make_splits()
     push(splits, server)
