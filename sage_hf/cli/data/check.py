@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from collections import Counter
 
 from ...data.checking import CHECKS, CheckReport, check_dataset
 from ...data.checking.report import PHASH_DISTANCE
@@ -67,9 +68,10 @@ def described(dataset: str, report: CheckReport) -> str:
         lines += [f"{' ' * 20}and {more} more"] if finding.examples and more > 0 else []
         lines.append("")
     lines += [*class_table(report.stats), ""]
-    errors = [one for one in report.findings if one.severity == "error" and one.check not in report.allowed]
-    warnings = sum(one.severity == "warning" for one in report.findings)
+    counts = Counter(one.severity for one in report.findings if one.check not in report.allowed)
     sampled = "a sample of " if report.stats.sampled else ""
-    verdict = "passed" if report.passed else f"failed, {len(errors)} kinds of errors"
-    lines.append(f"{dataset}: {sampled}{report.stats.rows} rows read; {verdict}; {warnings} kinds of warnings.")
+    lines.append(
+        f"{dataset}: {sampled}{report.stats.rows} rows read; {'passed' if report.passed else 'failed'}; checks with "
+        f"errors: {counts['error']}, with warnings: {counts['warning']}."
+    )
     return "\n".join(lines)

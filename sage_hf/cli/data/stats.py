@@ -20,7 +20,9 @@ def add_reading_arguments(parser: argparse.ArgumentParser, nargs: str | None = N
     parser.add_argument("--saliency-column", default="saliency", metavar="NAME", help="(default: saliency)")
     parser.add_argument("--label-column", default="label", metavar="NAME", help="(default: label)")
     parser.add_argument("--rows", type=int, metavar="N", help="read only N rows, evenly spread (default: all)")
-    parser.add_argument("--num-proc", type=int, default=1, metavar="N", help="threads that decode (default: 1)")
+    parser.add_argument(
+        "--num-proc", type=int, default=1, metavar="N", help="threads that decode, for large pictures (default: 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 

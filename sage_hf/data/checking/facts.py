@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ GRID = 32
 """Rows and columns of the grid on which maps of any size are averaged."""
 MARKED = 0.5
 """Share of a map's maximum from which on a pixel counts as marked, as in [`~sage_hf.evaluation.SaliencyAlignment`]."""
+THUMBNAIL = 16
+"""Side of the thumbnails by which pictures are compared."""
 DRAFT_SIDE = 256
 """JPEGs larger than twice this are decoded at a half, quarter or eighth of their size, still at least this large."""
 
@@ -55,7 +57,9 @@ class PictureFacts(FileFacts):
     digest: int = 0
     """64 bits of a hash of size and pixels (of a large JPEG, of its decoding at reduced size)."""
     phash: int = 0
-    """64 bits, alike for pictures that look alike."""
+    """64 bits, alike for pictures that look alike: see [`perceptual_hash`]."""
+    thumbnail: bytes = b""
+    """16x16 grey pixels, row by row."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,10 @@ class RowFacts:
     """Its classes by name; `None` without a label."""
     unknown_label: str | None = None
     """A label that is not one of the classes."""
-    paths: tuple[str, ...] = field(default=())
+    paths: tuple[str, ...] = ()
     """Other columns with an absolute path."""
+    others: tuple[tuple[str, FileFacts], ...] = ()
+    """Pictures of other columns."""
 
     @property
     def where(self) -> str:
@@ -114,6 +120,7 @@ class Measure:
         label_column (`str`): a class, several, numbers, or `None`.
         class_names (`list[str]`, *optional*): in the order of their indices.
         folder (`Path`, *optional*): of the dataset: the files that lie in it are its own.
+        picture_columns (`tuple[str, ...]`, *optional*): other columns with pictures, whose metadata and paths matter.
     """
 
     image_column: str
@@ -121,23 +128,26 @@ class Measure:
     label_column: str
     class_names: list[str] | None = None
     folder: Path | None = None
+    picture_columns: tuple[str, ...] = ()
 
     def __call__(self, split: str, index: int, row: dict[str, Any]) -> RowFacts:
         """The facts; never raises because of what a row holds."""
         stored, maps = row.get(self.image_column), row.get(self.saliency_column)
         path = stored.get("path") if isinstance(stored, dict) else getattr(stored, "filename", None)
         labels, unknown = self._labels(row.get(self.label_column))
-        known = (self.image_column, self.saliency_column, self.label_column)
+        known = (self.image_column, self.saliency_column, self.label_column, *self.picture_columns)
         others = {name: value for name, value in row.items() if name not in known}
-        listed = maps if isinstance(maps, list) else [maps]
+        pictures = [(name, one) for name in self.picture_columns for one in _listed(row.get(name))]
         return RowFacts(
             split=split,
             index=index,
-            file=path.replace("\\", "/").rpartition("/")[2] if path else "",
+            # The first part is the file where a chained path names an archive too: `zip://1.png::pictures.zip`.
+            file=path.partition("::")[0].replace("\\", "/").rpartition("/")[2] if path else "",
             picture=None if stored is None else self._picture(stored),
-            maps=tuple(self._map(one) for one in listed if one is not None),
+            maps=tuple(self._map(one) for one in _listed(maps)),
             labels=labels,
             unknown_label=unknown,
+            others=tuple((name, self._file(one)) for name, one in pictures),
             paths=tuple(name for name, value in others.items() if any(map(is_absolute_path, _strings(value)))),
         )
 
@@ -180,10 +190,19 @@ class Measure:
                 constant=all(low == high for low, high in bands),
                 digest=int.from_bytes(pixels.digest(), "big"),
                 phash=perceptual_hash(colours),
+                thumbnail=colours.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes(),
                 **common,
             )
         except Exception as error:  # any decoder may raise anything on a damaged file
             return PictureFacts(**common, error=_described(error))
+
+    def _file(self, stored: Any) -> FileFacts:
+        common: dict[str, Any] = {}
+        try:
+            _load(self._open(stored, common), common)
+        except Exception as error:  # as above
+            return FileFacts(**common, error=_described(error))
+        return FileFacts(**common)
 
     def _map(self, stored: Any) -> MapFacts:
         common: dict[str, Any] = {}
@@ -231,7 +250,7 @@ class Measure:
         return image
 
     def _leaks(self, path: str, embedded: bool) -> bool:
-        if not (os.path.isabs(path) or is_absolute_path(path)):
+        if "::" in path or not (os.path.isabs(path) or is_absolute_path(path)):
             return False
         if embedded:
             return True
@@ -242,7 +261,7 @@ class Measure:
 
 def perceptual_hash(image: Image.Image) -> int:
     """
-    `imagehash.phash` as an integer of 64 bits: the signs, about their median, of the 8x8 lowest frequencies.
+    `imagehash.phash` as an integer of 64 bits: whether each of the 8x8 lowest frequencies is above their median.
 
     Args:
         image (`PIL.Image.Image`): a picture of any size.
@@ -270,6 +289,10 @@ def _from_array(values: np.ndarray) -> Image.Image:
     elif values.ndim == 2:
         values = values.astype(np.float32)
     return Image.fromarray(np.ascontiguousarray(values))
+
+
+def _listed(value: Any) -> list[Any]:
+    return [one for one in (value if isinstance(value, list) else [value]) if one is not None]
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -11,10 +11,11 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
-NAMES = {"Artist", "XPAuthor", "CameraOwnerName", "HostComputer"}
-"""EXIF tags that hold a person's name, or that of a person's computer."""
-IDENTIFYING = {"Copyright", "BodySerialNumber", "LensSerialNumber", "CameraSerialNumber"}
-"""EXIF tags that may point at a person. A copyright notice may have to stay, so it is for the user to judge."""
+NAMES = {"Artist", "XPAuthor", "CameraOwnerName"}
+"""EXIF tags that hold a person's name."""
+IDENTIFYING = {"Copyright", "BodySerialNumber", "LensSerialNumber", "CameraSerialNumber", "HostComputer", "MakerNote"}
+"""EXIF tags that may point at a person: a maker's own notes often hold serial numbers and owners, in secret formats. A
+copyright notice may have to stay, so it is for the user to judge."""
 XMP_PERSONAL = {
     "GPSLatitude": "GPS",
     "GPSLongitude": "GPS",
@@ -36,7 +37,8 @@ _ROOTS = (
     "home|Users|root|mnt|media|Volumes|tmp|var|private|opt|srv|scratch|data|datasets|work|workspace|projects|storage"
 )
 _ABSOLUTE = re.compile(rf"(?:file://|~/|/(?:{_ROOTS})/\S|[A-Za-z]:[\\/]\S|\\\\\w[\w.-]*\\\S)")
-_HOME = re.compile(r"(?:/home/|/Users/|[A-Za-z]:\\+Users\\+)[^/\\\s\"'<>]+")
+# Not behind a host's name: `https://example.org/home/index.html` is nobody's home folder.
+_HOME = re.compile(r"(?<![\w.-])(?:/home/|/Users/|[A-Za-z]:\\+Users\\+)[^/\\\s\"'<>]+")
 
 
 @dataclass(frozen=True)

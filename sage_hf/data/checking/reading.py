@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,14 @@ def open_source(
     if len({tuple(names) for names in named.values()}) > 1:
         raise DataError(f"the splits name the classes of column {label_column!r} differently: {named}.")
     class_names = next(iter(named.values()), None)
-    return Source(opened, Measure(image_column, saliency_column, label_column, class_names, folder), rows)
+    pictures = {
+        column: None
+        for part in opened.values()
+        for column, feature in (part.features or {}).items()
+        if isinstance(inner_feature(feature), datasets.Image) and column not in (image_column, saliency_column)
+    }
+    measure = Measure(image_column, saliency_column, label_column, class_names, folder, tuple(pictures))
+    return Source(opened, measure, rows)
 
 
 def _as_stored(
@@ -186,10 +193,10 @@ def _as_stored(
     arrays = (datasets.Array2D, datasets.Array3D)
     for column, feature in part.features.items():
         inner = inner_feature(feature)
-        if isinstance(inner, datasets.Image):
-            stored = datasets.Image(decode=False)
+        if getattr(inner, "decode", False):
+            stored = replace(inner, decode=False)
             part = part.cast_column(column, stored if inner is feature else datasets.List(stored))
-        elif column in (image_column, saliency_column) and not isinstance(inner, arrays):
+        if column in (image_column, saliency_column) and not isinstance(inner, (*arrays, datasets.Image)):
             if column == saliency_column and getattr(inner, "dtype", None) == "null":
                 continue
             raise DataError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .duplicates import Duplicates, exact_duplicates, near_duplicates
+from .duplicates import Duplicates
 from .stats import DatasetStats
 from .survey import Survey
 
@@ -32,7 +32,10 @@ class Whole:
 
     survey: Survey
     stats: DatasetStats
-    phash_distance: int
+    exact: Duplicates
+    """Rows with the same picture."""
+    near: Duplicates
+    """Rows whose pictures look alike."""
 
 
 def no_rows(whole: Whole) -> Found:
@@ -98,47 +101,38 @@ def centre_bias(whole: Whole) -> Found:
 
 
 def duplicates_across_splits(whole: Whole) -> Found:
-    found = _exact(whole.survey)
-    return Found(found.across, _pairs(whole.survey, found.examples))
+    found = whole.exact
+    return Found(found.across, _pairs(whole.survey, found.across_examples))
 
 
 def near_duplicates_across_splits(whole: Whole) -> Found:
-    found = _near(whole)
-    return Found(found.across, _pairs(whole.survey, found.examples))
+    found = whole.near
+    return Found(found.across, _pairs(whole.survey, found.across_examples, "looks like"))
 
 
 def duplicates_within_split(whole: Whole) -> Found:
-    found = _exact(whole.survey)
-    return Found(found.within, _pairs(whole.survey, found.examples_within))
+    found = whole.exact
+    return Found(found.within, _pairs(whole.survey, found.within_examples))
 
 
 def near_duplicates_within_split(whole: Whole) -> Found:
-    found = _near(whole)
-    return Found(found.within, _pairs(whole.survey, found.examples_within))
+    found = whole.near
+    return Found(found.within, _pairs(whole.survey, found.within_examples, "looks like"))
 
 
 def duplicate_labels(whole: Whole) -> Found:
-    """Pictures that occur with several labels."""
+    """Pictures that occur with several labels; none, as in a hidden test split, is no other label."""
     survey = whole.survey
     digests, labels = np.asarray(survey.digests), np.asarray(survey.label_of)
-    order = np.lexsort((labels, digests))
+    labelled = np.flatnonzero(labels != survey.labels.get(None, -1))
+    order = labelled[np.lexsort((labels[labelled], digests[labelled]))]
     same = digests[order][1:] == digests[order][:-1]
     differ = np.flatnonzero(same & (labels[order][1:] != labels[order][:-1]))
     pairs = [(int(order[place]), int(order[place + 1])) for place in differ[:EXAMPLES]]
     return Found(len(np.unique(digests[order][differ])), _pairs(survey, pairs, labels=True))
 
 
-def _exact(survey: Survey) -> Duplicates:
-    return exact_duplicates(np.asarray(survey.digests), np.asarray(survey.split_of), EXAMPLES)
-
-
-def _near(whole: Whole) -> Duplicates:
-    survey = whole.survey
-    phashes, digests, splits = map(np.asarray, (survey.phashes, survey.digests, survey.split_of))
-    return near_duplicates(phashes, digests, splits, whole.phash_distance, EXAMPLES)
-
-
-def _pairs(survey: Survey, pairs: list[tuple[int, int]], *, labels: bool = False) -> list[str]:
+def _pairs(survey: Survey, pairs: list[tuple[int, int]], relation: str = "=", *, labels: bool = False) -> list[str]:
     names = {number: ", ".join(label or ()) or "none" for label, number in survey.labels.items()}
     said = []
     for one, other in pairs:
@@ -146,7 +140,7 @@ def _pairs(survey: Survey, pairs: list[tuple[int, int]], *, labels: bool = False
             survey.where(place) + (f": {names[survey.label_of[place]]}" if labels else "")
             for place in sorted((one, other))
         ]
-        said.append(" = ".join(rows))
+        said.append(f" {relation} ".join(rows))
     return said
 
 

@@ -133,7 +133,7 @@ def centre_correlation(mean_map: np.ndarray) -> float:
     >>> corner = np.zeros((32, 32))
     >>> corner[:8, :8] = 1
     >>> round(centre_correlation(corner), 2), centre_correlation(np.ones((32, 32)))
-    (-0.21, 0.0)
+    (-0.28, 0.0)
 
     ```
     """
