@@ -125,10 +125,13 @@ def build_dataset(
             build.make_parts(scratch.folder)
         except (KeyboardInterrupt, ChildProcessError) as error:
             how = "Interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
-            raise type(error)(f"{how} {build.done} rows are done, and kept in {scratch.folder}: repeat to go on.") from None
+            raise type(error)(
+                f"{how} {build.done} rows are done, and kept in {scratch.folder}: repeat to go on."
+            ) from None
         scratch.keep_only(build.parts)
         result = build.report
-        policy.check(result.refused, result.kept, f"What is done is kept in {scratch.folder} for the next try.")
+        note = f"What is done is kept in {scratch.folder} for the next try."
+        policy.check(result.refused, result.kept, "nothing was written", note)
         if not result.kept:
             scratch.remove()
             raise DataError(f"{source.labels or source.images or source.dataset} has no rows.")
@@ -191,13 +194,13 @@ class _Build:
         """Write shards and card."""
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
         features = self._features()
-        writer = ShardedWriter(folder / "data")
+        writer = ShardedWriter(folder / "data", features)
         try:
             for path in self.parts:
                 with pq.ParquetFile(path) as file:
                     for batch in file.iter_batches(batch_size=writer.ROWS):
                         for split, table in self._encoded(batch, features):
-                            writer.write(split, table)
+                            writer.write_table(split, table)
             self.report.splits = writer.close()
         finally:
             writer.abort()

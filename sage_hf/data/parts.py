@@ -232,9 +232,7 @@ def _example(row: SourceRow, settings: PartSettings) -> dict[str, Any]:
     }
 
 
-def done_parts(
-    rows: Iterable[SourceRow], settings: PartSettings, folder: Path, num_proc: int
-) -> Iterator[Part]:
+def done_parts(rows: Iterable[SourceRow], settings: PartSettings, folder: Path, num_proc: int) -> Iterator[Part]:
     """
     Parts of all rows, in order, those made that an earlier run has not left in the folder.
 

@@ -51,9 +51,7 @@ def in_order(
             while waiting:
                 yield _result(*waiting.popleft())
         except BrokenProcessPool:
-            raise ChildProcessError(
-                "A worker process was killed, perhaps for want of memory."
-            ) from None
+            raise ChildProcessError("A worker process was killed, perhaps for want of memory.") from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

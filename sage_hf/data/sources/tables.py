@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -258,7 +259,7 @@ def text_of(cell: Any) -> str:
     Raises:
         [`~sage_hf.data.DataError`]: it holds something else.
     """
-    if cell is None or (isinstance(cell, float) and cell != cell):
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     if isinstance(cell, bool) or not isinstance(cell, (str, int)):
         raise DataError(f"{str(cell)[:80]!r} is no text.")
