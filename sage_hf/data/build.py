@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,11 @@ class _Build:
         """Make the parts, and sum up what is in them."""
         labels: Counter[str] = Counter()
         rows = checked(self.reader.rows(), self._check_class)
-        with tqdm(total=self.reader.total, desc="building", unit="row", disable=None) as progress:
-            for part in done_parts(rows, self.settings, folder, self.num_proc):
+        with (
+            tqdm(total=self.reader.total, desc="building", unit="row", disable=None) as progress,
+            closing(done_parts(rows, self.settings, folder, self.num_proc)) as parts,
+        ):
+            for part in parts:
                 self._sum_up(part)
                 labels += part.labels
                 progress.update(len(part.rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,11 @@ def convert_annotations(
     tasks = ((part, (usable(part), maps, source.images, out)) for part in cut(checked(reader.rows(), check_target)))
     done = 0
     try:
-        with tqdm(total=reader.total, desc="converting", unit="row", disable=None) as progress:
-            for part, (made, refused) in in_order(tasks, make_maps, num_proc):
+        with (
+            tqdm(total=reader.total, desc="converting", unit="row", disable=None) as progress,
+            closing(in_order(tasks, make_maps, num_proc)) as results,
+        ):
+            for part, (made, refused) in results:
                 refusals, kept = refusals_of(part, refused)
                 result.refused += refusals
                 result.pictures += kept

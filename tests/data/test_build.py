@@ -193,8 +193,8 @@ def test_what_stops_a_build_is_explained(source):
     (folder / "labels.csv").write_text("who,class\n0,a\n")
     with pytest.raises(DataError, match="--file-column"):
         build(folder)
+    (folder / "labels.csv").write_text("file,class\n0,a\n")
     with pytest.raises(ValueError, match="num_proc is 0"):
-        (folder / "labels.csv").write_text("file,class\n0,a\n")
         build(folder, num_proc=0)
     assert sorted(path.name for path in folder.iterdir()) == ["images", "labels.csv", "maps"]
     (folder / "out").mkdir()

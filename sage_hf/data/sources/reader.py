@@ -6,19 +6,21 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...problem_types import MULTI_LABEL, SINGLE_LABEL
 from ..annotations import Annotation, MapFile
 from ..saliency import DataError
 from .annotation_tables import file_column
-from .existing import DatasetRow, ExistingDataset
 from .files import FileIndex, picture_extensions
 from .kinds import annotation_source
 from .labels import parse_label
 from .rows import AnnotationSource, Entry, Label, SourceRow
 from .source import Source
 from .tables import Table, text_of
+
+if TYPE_CHECKING:
+    from .existing import DatasetRow, ExistingDataset
 
 SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
 SPLIT_FOLDERS = ("train", "test", "validation", *SPLIT_NAMES)
@@ -68,6 +70,9 @@ class SourceReader:
         self.label_from = self._label_from()
 
     def _open_dataset(self, dataset: str) -> None:
+        # Imported here: processes that work on rows need not load datasets.
+        from .existing import ExistingDataset
+
         self.existing = ExistingDataset(
             dataset,
             name=self.source.dataset_name,

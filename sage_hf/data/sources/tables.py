@@ -144,13 +144,14 @@ class Table:
         joined = line
         for used, (_, more) in enumerate(following, start=1):
             joined += more
-            cells, error = self._parsed(joined)
-            if error == "unclosed":
+            try:
+                cells = self._cells(joined.decode("utf-8"), strict=True)
+            except (csv.Error, UnicodeDecodeError) as error:
                 alone, _ = self._parsed(more)
-                if len(alone) == len(self.columns) > 1:
-                    break  # a record of its own has been swallowed
-                continue
-            if error is None and len(cells) == len(self.columns):
+                if "unexpected end" in str(error) and not len(alone) == len(self.columns) > 1:
+                    continue
+                break  # it is damage, or a record of its own has been swallowed
+            if len(cells) == len(self.columns):
                 return cells, None, used
             break
         first = line.decode("utf-8", "replace").partition('"')[0]
