@@ -243,7 +243,7 @@ def _note_of(path: Path) -> str | None:
     note = None
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            note = image.text.get(NOTE)  # type: ignore[attr-defined]
+            note = image.info.get(NOTE)
             image.load()
     except Exception:  # decoders raise anything on a damaged file
         return None if note is None else ""

@@ -232,7 +232,9 @@ def _example(row: SourceRow, settings: PartSettings) -> dict[str, Any]:
     }
 
 
-def done_parts(rows: Iterable[SourceRow], settings: PartSettings, folder: Path, num_proc: int) -> Generator[Part, None, None]:
+def done_parts(
+    rows: Iterable[SourceRow], settings: PartSettings, folder: Path, num_proc: int
+) -> Generator[Part, None, None]:
     """
     Parts of all rows, in order, those made that an earlier run has not left in the folder.
 

@@ -131,7 +131,9 @@ def test_order_and_bytes_are_the_same_in_two_processes(folder):
 def test_one_mended_file_costs_its_part_alone(folder):
     good = (folder / "images" / "7.png").read_bytes()
     (folder / "images" / "7.png").write_bytes(good[:100])
-    with pytest.raises(DataError, match=r"(?s)1 of 24 rows can't be used; nothing was written.*is kept in .*out\.parts"):
+    with pytest.raises(
+        DataError, match=r"(?s)1 of 24 rows can't be used; nothing was written.*is kept in .*out\.parts"
+    ):
         build(folder)
     (folder / "images" / "7.png").write_bytes(good)
     report = build(folder)

@@ -152,14 +152,18 @@ def test_classes_come_from_what_is_marked(folder):
     content = coco()
     content["annotations"].append({"id": 9, "image_id": 11, "category_id": 1, "bbox": [0, 0, 2, 2]})
     path = make_coco(folder / "annotations.json", content)
-    with pytest.raises(DataError, match=r"(?s)2 of 6 rows.*entry 2, 1.png: rust, healthy are marked.*6, 5.png: nothing"):
+    with pytest.raises(
+        DataError, match=r"(?s)2 of 6 rows.*entry 2, 1.png: rust, healthy are marked.*6, 5.png: nothing"
+    ):
         built(folder, path)
     report, rows = built(folder, path, on_error="skip")
     assert [rows.features["label"].int2str(row["label"]) for row in rows] == ["healthy", "healthy", "rust", "healthy"]
     report, rows = built(folder, path, out="several", problem_type="multi_label_classification")
     assert rows.features["label"] == datasets.List(datasets.ClassLabel(names=["healthy", "rust"]))
     assert rows["label"][:] == [[0], [1, 0], [0], [1], [0], []]
-    report, rows = built(folder, path, out="chosen", problem_type="multi_label_classification", categories=("healthy",))
+    report, rows = built(
+        folder, path, out="chosen", problem_type="multi_label_classification", categories=("healthy",)
+    )
     saliency = np.zeros(SIZE[::-1], dtype=np.uint8)
     saliency[:2, :2] = 255
     assert np.array_equal(np.asarray(rows[1]["saliency"]), saliency)
@@ -332,5 +336,3 @@ def test_what_a_source_must_have(folder):
     (folder / "bad.json").write_text("{")
     with pytest.raises(DataError, match=r"bad\.json is not JSON"):
         SourceReader(Source(images=folder / "images", saliency=(folder / "bad.json",)))
-
-
