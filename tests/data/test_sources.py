@@ -137,7 +137,10 @@ def test_classes_of_masks(folder):
 
 
 def test_classes_come_from_folders(tmp_path):
-    names = [f"{split}/{label}/{index}.png" for index, (split, label) in enumerate(zip(["train", "val"] * 3, CLASSES))]
+    names = [
+        f"{split}/{label}/{index}.png"
+        for index, (split, label) in enumerate(zip(["train", "val"] * 3, CLASSES, strict=True))
+    ]
     make_pictures(tmp_path / "images", names)
     for name in names:
         (tmp_path / "maps" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -156,9 +159,9 @@ def test_classes_come_from_what_is_marked(folder):
         DataError, match=r"(?s)2 of 6 rows.*entry 2, 1.png: rust, healthy are marked.*6, 5.png: nothing"
     ):
         built(folder, path)
-    report, rows = built(folder, path, on_error="skip")
+    _, rows = built(folder, path, on_error="skip")
     assert [rows.features["label"].int2str(row["label"]) for row in rows] == ["healthy", "healthy", "rust", "healthy"]
-    report, rows = built(folder, path, out="several", problem_type="multi_label_classification")
+    _, rows = built(folder, path, out="several", problem_type="multi_label_classification")
     assert rows.features["label"] == datasets.List(datasets.ClassLabel(names=["healthy", "rust"]))
     assert rows["label"][:] == [[0], [1, 0], [0], [1], [0], []]
     report, rows = built(
@@ -180,13 +183,18 @@ def test_nothing_gives_labels(folder):
 
 
 def test_other_problem_types(folder):
-    several = [{"file": name, "kind": kind} for name, kind in zip(NAMES, ["a|b", "", '["b"]', "b | a", "a", "a|a"])]
+    several = [
+        {"file": name, "kind": kind}
+        for name, kind in zip(NAMES, ["a|b", "", '["b"]', "b | a", "a", "a|a"], strict=True)
+    ]
     labels = write_table(folder / "several.csv", several)
     maps = make_maps(folder / "maps")
     given = {"label_column": "kind", "labels": labels}
     _, rows = built(folder, maps, problem_type="multi_label_classification", **given)
     assert rows["label"][:] == [[0, 1], [], [1], [1, 0], [0], [0]]
-    grades = [{"file": name, "kind": kind} for name, kind in zip(NAMES, ["1", "0.5", "-2e1", "nan", "much", ""])]
+    grades = [
+        {"file": name, "kind": kind} for name, kind in zip(NAMES, ["1", "0.5", "-2e1", "nan", "much", ""], strict=True)
+    ]
     given["labels"] = write_table(folder / "grades.csv", grades)
     report, rows = built(folder, maps, out="grades", problem_type="regression", on_error="skip", **given)
     assert rows.features["label"] == datasets.Value("float32")
