@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ def build_dataset(
             ) from None
         scratch.keep_only(build.parts)
         result = build.report
-        policy.check(result.refused, result.kept, f"What is done is kept in {scratch.folder} for the next try.")
+        note = f"What is done is kept in {scratch.folder} for the next try."
+        policy.check(result.refused, result.kept, "nothing was written", note)
         if not result.kept:
             scratch.remove()
             raise DataError(f"{source.labels or source.images or source.dataset} has no rows.")
@@ -162,8 +164,11 @@ class _Build:
         """Make the parts, and sum up what is in them."""
         labels: Counter[str] = Counter()
         rows = checked(self.reader.rows(), self._check_class)
-        with tqdm(total=self.reader.total, desc="building", unit="row", disable=None) as progress:
-            for part in done_parts(rows, self.settings, folder, self.num_proc):
+        with (
+            tqdm(total=self.reader.total, desc="building", unit="row", disable=None) as progress,
+            closing(done_parts(rows, self.settings, folder, self.num_proc)) as parts,
+        ):
+            for part in parts:
                 self._sum_up(part)
                 labels += part.labels
                 progress.update(len(part.rows))
@@ -193,13 +198,13 @@ class _Build:
         """Write shards and card."""
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
         features = self._features()
-        writer = ShardedWriter(folder / "data")
+        writer = ShardedWriter(folder / "data", features)
         try:
             for path in self.parts:
                 with pq.ParquetFile(path) as file:
                     for batch in file.iter_batches(batch_size=writer.ROWS):
                         for split, table in self._encoded(batch, features):
-                            writer.write(split, table)
+                            writer.write_table(split, table)
             self.report.splits = writer.close()
         finally:
             writer.abort()

@@ -154,7 +154,5 @@ def _strip_webp(content: bytes, exif: bytes | None) -> bytes:
             flags |= WEBP_EXIF_FLAG
             chunks.append((b"EXIF", exif.removeprefix(b"Exif\0\0")))
         chunks[0] = (b"VP8X", bytes([flags]) + chunks[0][1][1:])
-    body = b"".join(
-        name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks
-    )
+    body = b"".join(name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks)
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,16 +20,16 @@ class ShardedWriter:
     BYTES = 64_000_000
     """Size from which fewer rows make one."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, features: datasets.Features):
+        self.folder, self.schema = folder, features.arrow_schema
         self.waiting: dict[str, list[pa.Table]] = {}
         self.counts: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self.shards: dict[str, list[Path]] = {}
         self.open: dict[str, pq.ParquetWriter] = {}
 
-    def write(self, split: str, table: pa.Table) -> None:
-        """Add rows, whose columns are those of the features, in their types of Arrow."""
+    def write_table(self, split: str, table: pa.Table) -> None:
+        """Add rows, whose columns are those of the features as Arrow stores them."""
         waiting = self.waiting.setdefault(split, [])
         waiting.append(table)
         self.counts[split] += table.num_rows
@@ -42,6 +43,7 @@ class ShardedWriter:
             self._flush(split, joined.slice(start, min(self.ROWS, whole - start)))
 
     def _flush(self, split: str, table: pa.Table) -> None:
+        """One row group, in a new file where the one before would grow beyond `SHARD_BYTES`."""
         if split in self.open and self.bytes[split] + table.nbytes > SHARD_BYTES:
             self.open.pop(split).close()
             self.bytes[split] = 0
@@ -49,7 +51,7 @@ class ShardedWriter:
             shards = self.shards.setdefault(split, [])
             shards.append(self.folder / f"{split}-{len(shards):05d}.parquet")
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.open[split] = pq.ParquetWriter(shards[-1], table.schema)
+            self.open[split] = pq.ParquetWriter(shards[-1], self.schema)
         self.open[split].write_table(table)
         self.bytes[split] += table.nbytes
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -234,7 +234,7 @@ def _example(row: SourceRow, settings: PartSettings) -> dict[str, Any]:
 
 def done_parts(
     rows: Iterable[SourceRow], settings: PartSettings, folder: Path, num_proc: int
-) -> Iterator[Part]:
+) -> Generator[Part, None, None]:
     """
     Parts of all rows, in order, those made that an earlier run has not left in the folder.
 

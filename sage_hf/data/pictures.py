@@ -67,7 +67,7 @@ def check_picture(content: bytes, name: str) -> tuple[int, int]:
         with warnings.catch_warnings():
             # Of too many pixels, refused below, and of odd metadata, which the pixels don't suffer from.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=picture_formats())
+            image: Image.Image = Image.open(io.BytesIO(content), formats=picture_formats())
             check_pixels(image.size, "the picture")
             image.load()
             if image.getexif().get(ORIENTATION) is not None:

@@ -59,10 +59,16 @@ class RefusalPolicy:
                 f"{self.report} already exists. Choose another report file (--report), or move it away."
             )
 
-    def check(self, refused: Sequence[Refusal], kept: int, note: str) -> None:
+    def check(self, refused: Sequence[Refusal], kept: int, outcome: str, note: str) -> None:
         """
+        Args:
+            refused (`Sequence[Refusal]`): the rows that can't be used.
+            kept (`int`): how many others there are.
+            outcome (`str`): what has become of those.
+            note (`str`): how to go on.
+
         Raises:
-            [`DataError`]: there are refused rows and `on_error` is `"raise"`, or nothing else is left.
+            [`DataError`]: there are refused rows, and `on_error` is `"raise"`, or nothing else is left.
         """
         if not refused or (self.on_error != "raise" and kept):
             return
@@ -72,7 +78,7 @@ class RefusalPolicy:
         raise DataError(
             "\n".join(
                 [
-                    f"{len(refused)} of {len(refused) + kept} rows can't be used; nothing was written.",
+                    f"{len(refused)} of {len(refused) + kept} rows can't be used; {outcome}.",
                     *shown,
                     "Mend them, or leave them out with on_error='skip' or 'report' (--on-error skip). " + note,
                 ]

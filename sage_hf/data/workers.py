@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ Task = TypeVar("Task")
 
 def in_order(
     tasks: Iterable[tuple[Task, tuple[Any, ...] | None]], function: Callable[..., Any], num_proc: int
-) -> Iterator[tuple[Task, Any]]:
+) -> Generator[tuple[Task, Any], None, None]:
     """
     Call a function for each task, and give the results in the order of the tasks.
 
@@ -51,9 +51,7 @@ def in_order(
             while waiting:
                 yield _result(*waiting.popleft())
         except BrokenProcessPool:
-            raise ChildProcessError(
-                "A worker process was killed, perhaps for want of memory."
-            ) from None
+            raise ChildProcessError("A worker process was killed, perhaps for want of memory.") from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -198,11 +198,11 @@ def _written(splits: datasets.DatasetDict, scratch: Path, folder: Path | None) -
             raise DataError(f"split {name!r} has other columns than the others: {split.features}, not {features}.")
         if not len(split):
             raise DataError(f"split {name!r} has no rows. Leave it out.")
-    writer = ShardedWriter(scratch / "data")
+    writer = ShardedWriter(scratch / "data", features)
     try:
         for name, split in splits.items():
             for table in _embedding(name, split):
-                writer.write(name, table)
+                writer.write_table(name, table)
         writer.close()
     finally:
         writer.abort()

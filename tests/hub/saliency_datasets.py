@@ -68,9 +68,9 @@ def make_splits(several=False, **changes):
 
 def build(folder, splits, text="---\nlicense: mit\n---\n"):
     """A folder as `sage-hf data build` writes it."""
-    writer = ShardedWriter(folder / "data")
+    writer = ShardedWriter(folder / "data", splits["train"].features)
     for name, split in splits.items():
-        writer.write(name, split.with_format("arrow")[:])
+        writer.write_table(name, split.with_format("arrow")[:])
     writer.close()
     (folder / "README.md").write_text(text)
     return folder

@@ -204,7 +204,7 @@ class AnnotationTable:
     def _annotation(self, numbers: array[float], size: tuple[int, int] | None) -> Boxes | Fixations:
         if self.kind == "boxes":
             boxes = tuple(zip(numbers[0::4], numbers[1::4], numbers[2::4], numbers[3::4], strict=True))
-            return Boxes(boxes, self.box_format, self.normalised, size)
+            return Boxes(boxes, self.box_format, self.normalised, size)  # type: ignore[arg-type]
         step = len(self.columns)
         points = tuple(zip(numbers[0::step], numbers[1::step], strict=True))
         durations = tuple(numbers[2::step]) if self.has_durations else None

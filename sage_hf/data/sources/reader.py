@@ -6,19 +6,21 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...problem_types import MULTI_LABEL, SINGLE_LABEL
 from ..annotations import Annotation, MapFile
 from ..saliency import DataError
 from .annotation_tables import file_column
-from .existing import DatasetRow, ExistingDataset
 from .files import FileIndex, picture_extensions
 from .kinds import annotation_source
 from .labels import parse_label
 from .rows import AnnotationSource, Entry, Label, SourceRow
 from .source import Source
 from .tables import Table, text_of
+
+if TYPE_CHECKING:
+    from .existing import DatasetRow, ExistingDataset
 
 SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
 SPLIT_FOLDERS = ("train", "test", "validation", *SPLIT_NAMES)
@@ -55,7 +57,9 @@ class SourceReader:
         self.problem_type = source.problem_type or SINGLE_LABEL
         self.unused: list[str] = []
         """After `rows`: annotations of pictures that became no row."""
-        self.pictures = self.existing = self.table = None
+        self.pictures: FileIndex | None = None
+        self.existing: ExistingDataset | None = None
+        self.table: Table | None = None
         if source.images is not None:
             self.pictures = FileIndex(Path(source.images), picture_extensions(), "pictures")
         self.annotations = [annotation_source(Path(path), source) for path in source.saliency]
@@ -64,9 +68,11 @@ class SourceReader:
         elif source.labels is not None:
             self._open_labels(Path(source.labels))
         self.label_from = self._label_from()
-        self._known: set[str] = set()
 
     def _open_dataset(self, dataset: str) -> None:
+        # Imported here: processes that work on rows need not load datasets.
+        from .existing import ExistingDataset
+
         self.existing = ExistingDataset(
             dataset,
             name=self.source.dataset_name,
@@ -121,8 +127,8 @@ class SourceReader:
             yield from self._annotated_rows()
         else:
             yield from map(self._row, self._of_table() if self.table is not None else self._of_folder())
-        for annotations in self.annotations:
-            yield from self._leftover(annotations)
+        for source in self.annotations:
+            yield from self._leftover(source)
 
     def _of_table(self) -> Iterator[_Listed]:
         assert self.table is not None
@@ -146,11 +152,11 @@ class SourceReader:
     def _annotated_rows(self) -> Iterator[SourceRow]:
         """The pictures that annotations are about, each once; what was marked is their label."""
         seen: set[str | Path | bytes | None] = set()
-        for annotations in self.annotations:
-            for entry in annotations.entries():
+        for source in self.annotations:
+            for entry in source.entries():
                 if not entry.file:
                     continue  # one of the leftovers
-                row = self._row(_Listed(_where(annotations, entry), entry.row, entry.file))
+                row = self._row(_Listed(_where(source, entry), entry.row, entry.file))
                 if row.picture is None or row.picture not in seen:
                     yield row
                 seen.add(row.picture)
@@ -158,8 +164,10 @@ class SourceReader:
     def _row(self, listed: _Listed) -> SourceRow:
         """A listed picture with its file, its annotations and its label."""
         assert self.pictures is not None
-        picture, annotations, label, error = None, (), None, listed.error
-        file, split = listed.file, listed.split
+        picture: Path | None = None
+        annotations: tuple[Annotation, ...] = ()
+        label: Label = None
+        file, split, error = listed.file, listed.split, listed.error
         try:
             # Looked up whatever is wrong with the row, so that what is annotated is not taken for a leftover.
             name = self.pictures.find(listed.file)

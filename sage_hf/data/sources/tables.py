@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -143,13 +144,14 @@ class Table:
         joined = line
         for used, (_, more) in enumerate(following, start=1):
             joined += more
-            cells, error = self._parsed(joined)
-            if error == "unclosed":
+            try:
+                cells = self._cells(joined.decode("utf-8"), strict=True)
+            except (csv.Error, UnicodeDecodeError) as error:
                 alone, _ = self._parsed(more)
-                if len(alone) == len(self.columns) > 1:
-                    break  # a record of its own has been swallowed
-                continue
-            if error is None and len(cells) == len(self.columns):
+                if "unexpected end" in str(error) and not len(alone) == len(self.columns) > 1:
+                    continue
+                break  # it is damage, or a record of its own has been swallowed
+            if len(cells) == len(self.columns):
                 return cells, None, used
             break
         first = line.decode("utf-8", "replace").partition('"')[0]
@@ -258,7 +260,7 @@ def text_of(cell: Any) -> str:
     Raises:
         [`~sage_hf.data.DataError`]: it holds something else.
     """
-    if cell is None or (isinstance(cell, float) and cell != cell):
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     if isinstance(cell, bool) or not isinstance(cell, (str, int)):
         raise DataError(f"{str(cell)[:80]!r} is no text.")
