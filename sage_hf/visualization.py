@@ -66,13 +66,16 @@ def view_grid(
     return grid(cells, ["image", "saliency", *view_headers])
 
 
-def grid(rows: Sequence[Sequence[Image.Image]], headers: Sequence[str]) -> Image.Image:
+def grid(
+    rows: Sequence[Sequence[Image.Image]], headers: Sequence[str], row_headers: Sequence[str] = ()
+) -> Image.Image:
     """
     Pictures in rows and columns under headers, each drawn 128 pixels wide with its own pixels visible.
 
     Args:
         rows (`Sequence[Sequence[PIL.Image.Image]]`): as many pictures in each row as there are headers.
         headers (`Sequence[str]`): one a column.
+        row_headers (`Sequence[str]`, *optional*): one a row, drawn on its left; long ones are cut.
 
     Example:
 
@@ -84,20 +87,38 @@ def grid(rows: Sequence[Sequence[Image.Image]], headers: Sequence[str]) -> Image
 
     ```
     """
+    font = ImageFont.load_default(size=14)
+    texts = [_cut(text, font) for text in row_headers]
+    left = MARGIN + round(max((font.getlength(text) for text in texts), default=-MARGIN)) + MARGIN
     columns = len(headers)
-    size = (MARGIN + columns * (CELL + MARGIN), HEADER + MARGIN + len(rows) * (CELL + MARGIN))
+    cells = [[_drawn(cell) for cell in row] for row in rows]
+    heights = [max(cell.height for cell in row) for row in cells]
+    tops = [HEADER + MARGIN + sum(heights[:y]) + y * MARGIN for y in range(len(rows) + 1)]
+    size = (left + columns * (CELL + MARGIN), tops[-1])
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=14)
     for column, header in enumerate(headers):
-        centre = MARGIN + column * (CELL + MARGIN) + CELL // 2
+        centre = left + column * (CELL + MARGIN) + CELL // 2
         draw.text((centre, (HEADER + MARGIN) // 2), header, fill=INK, font=font, anchor="mm")
-    for y, row in enumerate(rows):
+    for y, text in enumerate(texts):
+        draw.text((MARGIN, tops[y] + heights[y] // 2), text, fill=INK, font=font, anchor="lm")
+    for y, row in enumerate(cells):
         for x, cell in enumerate(row):
-            scale = CELL / max(cell.size)
-            drawn = cell.convert("RGB").resize(
-                (max(1, round(cell.width * scale)), max(1, round(cell.height * scale))), Image.Resampling.NEAREST
-            )
-            corner = (MARGIN + x * (CELL + MARGIN), HEADER + MARGIN + y * (CELL + MARGIN))
-            sheet.paste(drawn, (corner[0] + (CELL - drawn.width) // 2, corner[1] + (CELL - drawn.height) // 2))
+            corner = (left + x * (CELL + MARGIN), tops[y])
+            sheet.paste(cell, (corner[0] + (CELL - cell.width) // 2, corner[1] + (heights[y] - cell.height) // 2))
     return sheet
+
+
+def _drawn(cell: Image.Image) -> Image.Image:
+    scale = CELL / max(cell.size)
+    size = (max(1, round(cell.width * scale)), max(1, round(cell.height * scale)))
+    return cell.convert("RGB").resize(size, Image.Resampling.NEAREST)
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """A text no wider than a picture."""
+    if font.getlength(text) <= CELL:
+        return text
+    while text and font.getlength(text + "...") > CELL:
+        text = text[:-1]
+    return text + "..."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import yaml
 from huggingface_hub import HfApi
 from transformers import AutoConfig, AutoImageProcessor, HfArgumentParser, set_seed
 from transformers.trainer_utils import TrainOutput
@@ -38,6 +36,7 @@ from .card_material import (
     read_compared_run,
     revision_of,
 )
+from .config import read_config, set_defaults
 from .model_options import add_adapters, needs_interpolation, resize_inputs
 
 
@@ -100,41 +99,11 @@ def parse(argv: list[str]) -> tuple[RunArguments, SageTrainingArguments]:
     """
     kinds: Any = (RunArguments, SageTrainingArguments)
     parser = HfArgumentParser(kinds, prog="sage-hf train", allow_abbrev=False)
-    settings = _read_config(argv)
     known = {option.name for kind in (RunArguments, SageTrainingArguments) for option in fields(kind) if option.init}
-    for key in settings:
-        if not isinstance(key, str) or key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"the config has the key {key!r}, which is no argument.{hint}")
-    for action in parser._actions:
-        if action.dest in settings:
-            action.required = False
-            if settings[action.dest] is False and "no" in (action.choices or ()):
-                settings[action.dest] = "no"  # YAML reads a bare no as false
-    # Strings go through the argument's own type: YAML reads 1e-4 as one.
-    parser.set_defaults(**settings)
+    set_defaults(parser, read_config(argv), known)
     run_args, args = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
     run_args.model, run_args.dataset = (os.path.expanduser(path) for path in (run_args.model, run_args.dataset))
     return run_args, args
-
-
-def _read_config(argv: list[str]) -> dict[str, Any]:
-    path = None
-    for index, argument in enumerate(argv):
-        if argument == "--config" and index + 1 < len(argv):
-            path = argv[index + 1]
-        elif argument.startswith("--config="):
-            path = argument.removeprefix("--config=")
-    if path is None:
-        return {}
-    try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} should hold `argument: value` lines.")
-    return settings
 
 
 def run(argv: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from ..problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from .saliency import DataError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from ..tasks import REGRESSION
+from ..problem_types import REGRESSION
 from .labels import class_names_of, inner_feature, problem_type_of
 from .saliency import DataError
 

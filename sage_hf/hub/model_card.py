@@ -12,14 +12,9 @@ from jinja2 import Environment, StrictUndefined
 from .results import eval_results, write_eval_results
 from .run_record import RunRecord, shown_log
 from .sections import refresh, section
+from .templates import template_path
 
 LIBRARIES = {"adapter": "peft", "module": "pytorch"}
-
-
-def template_path() -> Path:
-    """The template, from the wheel or from the source tree."""
-    packed = Path(__file__).with_name("model_card.md")
-    return packed if packed.is_file() else Path(__file__).parents[2] / "model_cards" / "model_card.md"
 
 
 def write_model_card(folder: str | Path, record: RunRecord, template: str | Path | None = None) -> Path:
@@ -58,7 +53,7 @@ def render_model_card(record: RunRecord, template: str | Path | None = None) -> 
     environment = Environment(
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
-    source = Path(template) if template is not None else template_path()
+    source = Path(template) if template is not None else template_path("model_card.md")
     log = shown_log(record.log, record.kept_step)
 
     def named_section(name: str, caller: Callable[[], str]) -> str:

@@ -8,16 +8,10 @@ import sys
 import pytest
 import yaml
 
-from tests.conftest import make_dataset, make_model
+from tests.conftest import make_dataset, make_model, make_rows
 from tests.hub.accounts import WRITE_TOKEN
 from tests.hub.client import client, environment, online, run_script
 from tests.hub.server import Hub
-
-PUSH_DATA = """
-import datasets
-splits = datasets.load_from_disk("data")
-splits.push_to_hub("me/leaves")
-"""
 
 EVALUATE = """
 import sys
@@ -66,9 +60,11 @@ def published(server, tmp_path, processor):
 
     work = tmp_path / "work"
     work.mkdir()
-    splits = {"train": make_dataset(12), "validation": make_dataset(6), "test": make_dataset(9)}
+    rows = make_rows(27)
+    parts = {"train": rows[:12], "validation": rows[12:18], "test": rows[18:]}
+    splits = {name: make_dataset(rows=part) for name, part in parts.items()}
     datasets.DatasetDict(splits).save_to_disk(work / "data")
-    run_script(PUSH_DATA, server, work)
+    command(server, work, "data", "push", "data", "me/leaves", "--annotation", "drawn by hand")
     make_model("vit", num_labels=5).save_pretrained(work / "base")
     processor.save_pretrained(work / "base")
     client(server).create_repo("me/base")
@@ -90,6 +86,7 @@ def test_the_whole_way(server, published, tmp_path):
     output = run_script(EVALUATE, server, fresh)
     found = float(output.split("accuracy")[1])
 
+    assert "drawn by hand" in server.read("me/leaves", "README.md", kind="datasets").decode()
     card = server.read("me/leaves-sage", "README.md").decode()
     front = yaml.safe_load(card.split("---")[1])
     stated = {
@@ -122,10 +119,14 @@ def test_the_whole_way(server, published, tmp_path):
     [("end", set()), ("checkpoint", {"last-checkpoint"}), ("all_checkpoints", {"checkpoint-1", "checkpoint-2"})],
 )
 def test_hub_strategies(server, published, strategy, expected):
+    data = "me/leaves"
+    if strategy == "end":
+        command(server, published, "data", "pull", data, "--out", "pulled")
+        data = "pulled"
     command(
         server,
         published,
-        *("train", "--model", "me/base", "--dataset", "me/leaves", "--output_dir", "run", "--use_cpu"),
+        *("train", "--model", "me/base", "--dataset", data, "--output_dir", "run", "--use_cpu"),
         *("--max_steps", 2, "--save_steps", 1, "--bootstrap_resamples", 0, "--report_to", "none", "--hub_always_push"),
         *(
             "--push_to_hub",
