@@ -5,6 +5,7 @@ from __future__ import annotations
 from .calibration import Calibration
 from .classification import Classification
 from .intervals import bootstrap_intervals, mean_interval
+from .model_saliency import model_saliency
 from .multi_label import MultiLabel
 from .open_set import OpenSet
 from .presentation_attack import PresentationAttack
@@ -26,6 +27,7 @@ __all__ = [
     "classification_metrics",
     "export_metric",
     "mean_interval",
+    "model_saliency",
     "multi_label_metrics",
     "push_metric",
     "regression_metrics",
