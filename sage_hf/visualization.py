@@ -80,7 +80,7 @@ def overlaid(image: Image.Image, saliency: Tensor) -> Image.Image:
     grey = np.asarray(image.convert("L"), dtype=np.float32)[..., None] / 255
     strength = saliency.cpu().float().numpy()[..., None]
     colour = np.concatenate([np.ones_like(strength), 1 - strength, np.zeros_like(strength)], axis=2)
-    opacity = 0.75 * strength
+    opacity = 0.6 * strength
     return Image.fromarray(np.uint8(255 * ((1 - opacity) * (0.15 + 0.6 * grey) + opacity * colour)))
 
 

@@ -87,7 +87,9 @@ def draw_pictures(trainer: SageTrainer, count: int) -> dict[str, str]:
     objective = trainer.guidance_objective
     if count < 1 or objective is None:
         return {}
-    rows = _annotated(trainer.train_dataset, max(count, *objective.fewest_rows))
+    dataset: Any = trainer.train_dataset
+    with_map = (row for row in map(dataset.__getitem__, range(len(dataset))) if row.get("saliency") is not None)
+    rows = list(itertools.islice(with_map, max(count, *objective.fewest_rows)))
     pixel_values, saliency = (torch.stack([row[name] for row in rows]) for name in ("pixel_values", "saliency"))
     _check_drawable(pixel_values)
     generator = torch.Generator().manual_seed(trainer.args.seed)
@@ -98,14 +100,17 @@ def draw_pictures(trainer: SageTrainer, count: int) -> dict[str, str]:
     return {VIEWS: "Training pictures, their maps, and the views that keep and that remove what the maps mark."}
 
 
-def draw_alignment(trainer: SageTrainer, splits: dict[str, datasets.Dataset], count: int) -> dict[str, str]:
+def draw_alignment(
+    trainer: SageTrainer, held_out: dict[str, datasets.Dataset], training: datasets.Dataset, count: int
+) -> dict[str, str]:
     """
     Draw where the model looks beside the maps, into the output folder: for the first annotated rows of the first of
-    the evaluated splits that has any, or else of the training data.
+    the held-out splits that has any, or else of the training data.
 
     Args:
         trainer ([`SageTrainer`]): trained.
-        splits (`dict[str, datasets.Dataset]`): the evaluated splits, raw.
+        held_out (`dict[str, datasets.Dataset]`): the evaluated splits, raw.
+        training (`datasets.Dataset`): the training split, raw.
         count (`int`): how many rows.
 
     Returns:
@@ -116,16 +121,13 @@ def draw_alignment(trainer: SageTrainer, splits: dict[str, datasets.Dataset], co
     """
     if count < 1:
         return {}
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    for name, split in (splits | {"train": trainer.train_dataset}).items():
-        held_out = name in splits
-        if held_out and trainer.args.saliency_column not in split.column_names:
-            continue
-        rows = _annotated(trainer.preparation(split, name, maps=True) if held_out else split, count)
-        if rows:
-            break
-    else:
+    sources = {f"Pictures of the {name} split, not trained on": split for name, split in held_out.items()}
+    sources["Pictures that it was trained on"] = training
+    found = ((source, _annotated(trainer, split, count)) for source, split in sources.items())
+    source, rows = next(((source, rows) for source, rows in found if rows), ("", []))
+    if not rows:
         return {}
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
     pixel_values, saliency = (torch.stack([row[column] for row in rows]) for column in ("pixel_values", "saliency"))
     _check_drawable(pixel_values)
     looked = {
@@ -139,16 +141,27 @@ def draw_alignment(trainer: SageTrainer, splits: dict[str, datasets.Dataset], co
     }
     drawn = alignment_grid(pixel_values, saliency, looked, *_normalisation(trainer))
     drawn.save(Path(str(trainer.args.output_dir)) / ALIGNMENT)
-    source = f"Pictures of the {name} split, which it was not trained on" if held_out else "Pictures it was trained on"
     return {
-        ALIGNMENT: f"{source}: what was marked in them, and where the model looks for the class that it predicts (class "
-        "activation map, input gradient; the brighter, the more)."
+        ALIGNMENT: f"{source}: what was marked in them, and where the model looks for the class that it predicts "
+        "(class activation map, input gradient)."
     }
 
 
-def _annotated(dataset: Any, count: int) -> list[dict[str, Any]]:
-    """The first rows that have a map."""
-    with_map = (row for row in map(dataset.__getitem__, range(len(dataset))) if row.get("saliency") is not None)
+def _annotated(trainer: SageTrainer, split: datasets.Dataset, count: int) -> list[dict[str, Any]]:
+    """The first rows of a raw split that have a map, prepared without augmentation."""
+    column = trainer.args.saliency_column
+    if column not in split.column_names:
+        return []
+    # The column alone, without decoding: there may be few maps, or none, among many pictures.
+    batches = split.select_columns([column]).with_format("arrow").iter(1000)
+    present = [
+        1000 * batch + row
+        for batch, table in enumerate(batches)
+        for row, valid in enumerate(table.column(column).is_valid().to_pylist())
+        if valid
+    ]
+    prepared = trainer.preparation(split, "pictured", maps=True)
+    with_map = (row for row in map(prepared.__getitem__, present) if row["saliency"] is not None)
     return list(itertools.islice(with_map, count))
 
 

@@ -74,7 +74,10 @@ class RunArguments:
     card_template: str | None = field(default=None, metadata={"help": "A template of your own for the card."})
     card_pictures: int = field(
         default=0,
-        metadata={"help": "Training pictures to show on the card, with their views. They are published with it."},
+        metadata={
+            "help": "Pictures to show on the card: training pictures with their views, and held-out ones, if they "
+            "have maps, with where the model looks. They are published with it."
+        },
     )
     saliency_alignment: bool = field(
         default=False,
@@ -244,7 +247,12 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
             compared=comparable(compared, output.global_step),
             saliency_alignment=results.get("saliency_alignment"),
             pictures=draw_pictures(trainer, run_args.card_pictures)
-            | draw_alignment(trainer, {name: splits[name] for name in evaluated}, run_args.card_pictures),
+            | draw_alignment(
+                trainer,
+                {name: splits[name] for name in evaluated},
+                splits[run_args.train_split],
+                run_args.card_pictures,
+            ),
         )
         kept = {name: value for name, value in results.items() if name != "output_dir"}
         (Path(str(args.output_dir)) / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
