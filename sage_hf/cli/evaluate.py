@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from ..evaluation.model_evaluation import evaluate_model
 
 
@@ -39,6 +41,8 @@ def run(argv: list[str]) -> None:
             use_cpu=args.use_cpu,
             disable_tqdm=args.json or None,
         )
+    if not PartialState().is_main_process:
+        return
     if args.output is not None:
         Path(args.output).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(results) if args.json else summary(results))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 from transformers import AutoImageProcessor, PrinterCallback
-from transformers.trainer_utils import PredictionOutput
 from transformers.utils import CONFIG_NAME
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
@@ -105,20 +103,14 @@ def evaluate_model(
             label_column=args.label_column,
             problem_type=config.problem_type,
         )
-        evaluated = _evaluated_splits(rows, splits, threshold_split, args.label_column)
+        evaluated = _evaluated_splits(rows, splits, args.label_column)
+        if threshold_split is not None:
+            _check_split(rows, threshold_split, args.label_column)
         if config.problem_type is None:
             feature = rows[evaluated[0]].features[args.label_column]
             config.problem_type = problem_type_of(feature, config.num_labels)  # type: ignore[assignment]
         problem_type = str(config.problem_type)
-        if problem_type != SINGLE_LABEL and (unknown or bona_fide):
-            raise ValueError(f"Unknown classes and presentation attacks need one label a picture, not {problem_type}.")
-        names = output_names(config)
-        if bona_fide is None and threshold_split is not None:
-            raise ValueError(
-                "threshold_split is for presentation attacks: name the class that is none with bona_fide."
-            )
-        if bona_fide is not None and bona_fide not in names:
-            raise DataError(f"bona_fide: the model knows no class {bona_fide!r}, it knows {', '.join(names)}.")
+        _check_attacks(problem_type, output_names(config), unknown, bona_fide, threshold_split, evaluated)
         trainer = SageTrainer(
             classifier,
             args,
@@ -126,31 +118,9 @@ def evaluate_model(
             compute_metrics=METRICS[problem_type],
         )
         trainer.remove_callback(PrinterCallback)
-        read = [*evaluated, *([threshold_split] if threshold_split else [])]
         other = _other_dataset(rows, unknown, args)
-        classes = () if other is not None else tuple(unknown)
-        parts = {
-            name: known_and_unknown(rows[name], args.label_column, names, classes, f"{name} split") for name in read
-        }
-        for name, (known, _) in parts.items():
-            if not len(known):
-                raise DataError(f"{name} split: there are no rows of classes that the model knows.")
-        prepared = {
-            name: trainer.preparation(known, name, maps=False, some_classes=True, check=True)
-            for name, (known, _) in parts.items()
-        }
-        predictions = {name: trainer.predict(prepared[name], metric_key_prefix=name) for name in read}
-
-        def logits_without_labels(split: datasets.Dataset, name: str) -> np.ndarray:
-            pictures = split.select_columns([args.image_column])
-            prepared = trainer.preparation(pictures, name, maps=False, labelled=False, check=True)
-            return np.asarray(trainer.predict(prepared).predictions)
-
-        strange = {
-            name: logits_without_labels(others, f"{name} split, unknown classes")
-            for name, (_, others) in parts.items()
-            if len(others)
-        }
+        read = {name: rows[name] for name in dict.fromkeys([*evaluated, *filter(None, [threshold_split])])}
+        found = _Predictions(trainer, read, () if other is not None else unknown)
         resamples = bootstrap_resamples
         config_file = CONFIG_NAME if how_to_load(classifier) != "adapter" else ADAPTER_CONFIG_NAME
         results: dict[str, Any] = {
@@ -159,48 +129,88 @@ def evaluate_model(
             "dataset": str(dataset),
             "dataset_revision": None if Path(dataset).exists() else revision_of(rows),
             "problem_type": problem_type,
-            "classes": names,
-            "rows": {name: len(parts[name][0]) for name in evaluated},
-            "metrics": {name: figures_of(predictions[name], name) for name in evaluated},
-            "intervals": {name: metric_intervals(predictions[name], problem_type, resamples) for name in evaluated},
+            "classes": found.classes,
+            "rows": {name: len(found.known[name]) for name in evaluated},
+            "metrics": {name: figures_of(found.of[name], name) for name in evaluated},
+            "intervals": {name: metric_intervals(found.of[name], problem_type, resamples) for name in evaluated},
         }
         if problem_type == SINGLE_LABEL:
             results["calibration"] = {
-                name: calibration_figures(*_arrays(predictions[name]), resamples) for name in evaluated
+                name: calibration_figures(*found.logits_and_labels(name), resamples) for name in evaluated
             }
         if unknown:
-            found = strange
+            strange = found.strange
             if other is not None:
-                found = {
-                    name: logits_without_labels(_matching(other, name, unknown[0]), f"{unknown[0]}")
-                    for name in evaluated
+                strange = {
+                    name: found.without_labels(_matching(other, name, unknown[0]), unknown[0]) for name in evaluated
                 }
-            results["unknown_rows"] = {name: len(found[name]) for name in evaluated if name in found}
-            results["open_set"] = {
-                name: open_set_figures(*_arrays(predictions[name]), found[name], resamples)
-                for name in evaluated
-                if name in found
-            }
-            if not results["open_set"]:
+            concerned = [name for name in evaluated if name in strange]
+            if not concerned:
                 raise DataError(f"unknown: no row of the splits {', '.join(evaluated)} is of {', '.join(unknown)}.")
-        if bona_fide is not None:
-            attacks = _Attacks(names, bona_fide, args.label_column)
-            scored = {
-                name: attacks.scores_and_types(*_arrays(predictions[name]), strange.get(name), parts[name][1])
-                for name in read
+            results["unknown_rows"] = {name: len(strange[name]) for name in concerned}
+            results["open_set"] = {
+                name: open_set_figures(*found.logits_and_labels(name), strange[name], resamples) for name in concerned
             }
+        if bona_fide is not None:
             threshold = None
             if threshold_split is not None:
-                scores, types = scored[threshold_split]
+                scores, types = found.attacks(threshold_split, bona_fide)
                 threshold = equal_error_threshold(scores, np.array([kind is not None for kind in types]))
             results["presentation_attack"] = {
-                name: attack_figures(*scored[name], threshold, resamples) for name in evaluated
+                name: attack_figures(*found.attacks(name, bona_fide), threshold, resamples)
+                for name in evaluated
+                if name != threshold_split
             }
         if saliency:
-            results["saliency_alignment"] = align_splits(
-                trainer, {name: parts[name][0] for name in evaluated}, resamples
-            )
+            known = {name: found.known[name] for name in evaluated}
+            results["saliency_alignment"] = align_splits(trainer, known, resamples)
     return results
+
+
+class _Predictions:
+    """What a model predicts for the rows of several splits, those of known and those of unknown classes."""
+
+    def __init__(self, trainer: SageTrainer, splits: dict[str, datasets.Dataset], unknown: Sequence[str]):
+        self.trainer, self.label_column = trainer, trainer.args.label_column
+        self.classes = output_names(trainer.model_config)
+        parts = {
+            name: known_and_unknown(split, self.label_column, self.classes, unknown, f"{name} split")
+            for name, split in splits.items()
+        }
+        self.known = {name: known for name, (known, _) in parts.items()}
+        self.unknown = {name: others for name, (_, others) in parts.items() if len(others)}
+        prepared = {}
+        for name, known in self.known.items():
+            if not len(known):
+                raise DataError(f"{name} split: there are no rows of classes that the model knows.")
+            prepared[name] = trainer.preparation(known, name, maps=False, some_classes=True, check=True)
+        self.of = {name: trainer.predict(rows, metric_key_prefix=name) for name, rows in prepared.items()}
+        self.strange = {
+            name: self.without_labels(others, f"{name} split, unknown classes")
+            for name, others in self.unknown.items()
+        }
+
+    def logits_and_labels(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Of the rows of known classes of a split."""
+        return np.asarray(self.of[name].predictions), np.asarray(self.of[name].label_ids)
+
+    def without_labels(self, split: datasets.Dataset, name: str) -> np.ndarray:
+        """Logits of rows whatever their labels."""
+        pictures = split.select_columns([self.trainer.args.image_column])
+        prepared = self.trainer.preparation(pictures, name, maps=False, labelled=False, check=True)
+        return np.asarray(self.trainer.predict(prepared).predictions)
+
+    def attacks(self, name: str, bona_fide: str) -> tuple[np.ndarray, list[str | None]]:
+        """How much like an attack each row of a split is, and the type of attack that it is, `None` for none."""
+        logits, labels = self.logits_and_labels(name)
+        kinds = [self.classes[label] for label in labels]
+        if name in self.unknown:
+            others = self.unknown[name]
+            stored = class_names_of(others.features[self.label_column]) or []
+            kinds += [stored[label] for label in others.with_format(None)[self.label_column]]
+            logits = np.concatenate([logits, self.strange[name]])
+        scores = attack_scores(logits, self.classes.index(bona_fide))
+        return scores, [None if kind == bona_fide else kind for kind in kinds]
 
 
 def _load_trained(path: str, revision: str) -> tuple[Any, dict[str, Any]]:
@@ -212,25 +222,40 @@ def _load_trained(path: str, revision: str) -> tuple[Any, dict[str, Any]]:
     return model, dict(getattr(unadapted(model).config, "sage", {}))
 
 
-def _evaluated_splits(
-    rows: datasets.DatasetDict, splits: Sequence[str] | None, threshold_split: str | None, label_column: str
-) -> list[str]:
-    for name in [*(splits or []), *([threshold_split] if threshold_split else [])]:
-        if name not in rows:
-            raise DataError(f"the dataset has no split {name!r}; it has {', '.join(rows)}.")
-        if not has_labels(rows[name], label_column):
-            raise DataError(f"{name} split: column {label_column!r} is missing, or no row has a label there.")
-    if splits is not None and threshold_split in splits:
-        raise ValueError(f"threshold_split {threshold_split!r} is evaluated too: a threshold comes from other rows.")
+def _check_split(rows: datasets.DatasetDict, name: str, label_column: str) -> None:
+    if name not in rows:
+        raise DataError(f"the dataset has no split {name!r}; it has {', '.join(rows)}.")
+    if not has_labels(rows[name], label_column):
+        raise DataError(f"{name} split: column {label_column!r} is missing, or no row has a label there.")
+
+
+def _evaluated_splits(rows: datasets.DatasetDict, splits: Sequence[str] | None, label_column: str) -> list[str]:
+    for name in splits or []:
+        _check_split(rows, name, label_column)
     chosen = list(splits or [name for name in rows if name != "train" and has_labels(rows[name], label_column)])
-    chosen = [name for name in chosen if name != threshold_split]
     if not chosen:
         raise DataError(f"no split to evaluate on among {', '.join(rows)}: name one (splits=['train'], say).")
     return chosen
 
 
-def _arrays(prediction: PredictionOutput) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+def _check_attacks(
+    problem_type: str,
+    classes: list[str],
+    unknown: Sequence[str],
+    bona_fide: str | None,
+    threshold_split: str | None,
+    evaluated: list[str],
+) -> None:
+    if problem_type != SINGLE_LABEL and (unknown or bona_fide is not None):
+        raise ValueError(f"Unknown classes and presentation attacks need one label a picture, not {problem_type}.")
+    if bona_fide is None and threshold_split is not None:
+        raise ValueError("threshold_split is for presentation attacks: name the class that is none with bona_fide.")
+    if bona_fide is not None and bona_fide not in classes:
+        raise DataError(f"bona_fide: the model knows no class {bona_fide!r}, it knows {', '.join(classes)}.")
+    if evaluated == [threshold_split]:
+        raise ValueError(
+            f"threshold_split is all that is evaluated ({threshold_split}): a threshold is for other rows."
+        )
 
 
 def _other_dataset(
@@ -254,22 +279,3 @@ def _matching(other: datasets.DatasetDict, name: str, path: str) -> datasets.Dat
     if name not in other and len(other) > 1:
         raise DataError(f"unknown: {path} has no split {name!r}, it has {', '.join(other)}. Name a split with splits.")
     return other[name] if name in other else next(iter(other.values()))
-
-
-@dataclass
-class _Attacks:
-    names: list[str]
-    bona_fide: str
-    label_column: str
-
-    def scores_and_types(
-        self, logits: np.ndarray, labels: np.ndarray, strange: np.ndarray | None, others: datasets.Dataset
-    ) -> tuple[np.ndarray, list[str | None]]:
-        """Scores of the known rows, then of those of unknown classes, and the type of attack of each."""
-        kinds = [self.names[label] for label in labels]
-        if strange is not None:
-            stored = class_names_of(others.features[self.label_column]) or []
-            kinds += [stored[label] for label in others.with_format(None)[self.label_column]]
-            logits = np.concatenate([logits, strange])
-        scores = attack_scores(logits, self.names.index(self.bona_fide))
-        return scores, [None if kind == self.bona_fide else kind for kind in kinds]

@@ -97,6 +97,7 @@ def model_saliency(
     """
     if method not in METHODS:
         raise ValueError(f"Unknown method {method!r}. Choose one of {', '.join(METHODS)}.")
+    model = getattr(model, "_orig_mod", model)  # what torch.compile makes of a model runs without new hooks
     with torch.inference_mode(False), torch.enable_grad(), _undisturbed(model):
         pictures = pixel_values.detach().clone().requires_grad_()
         encoder = Encoder(model, interpolate_pos_encoding=interpolate_pos_encoding)

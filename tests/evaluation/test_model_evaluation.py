@@ -133,7 +133,8 @@ def test_presentation_attacks(trained):
     found = evaluate_model(
         trained / "run", trained / "data", bona_fide="healthy", threshold_split="validation", **SETTINGS
     )
-    assert set(found["presentation_attack"]) == set(found["metrics"]) == {"test"}
+    assert set(found["metrics"]) == {"validation", "test"}
+    assert set(found["presentation_attack"]) == {"test"}
     figures = found["presentation_attack"]["test"]
     validation, test = (
         1 - softmax(logits_of(trained, make_dataset(rows)).astype(float), axis=1)[:, 0] for rows in (6, 9)
@@ -144,6 +145,16 @@ def test_presentation_attacks(trained):
     assert figures["apcer"]["value"] == max(missed["rust"], missed["miner"])
     assert figures["apcer_by_type"]["miner"]["value"] == missed["miner"]
     assert figures["bpcer"]["value"] == (test[label == 0] >= figures["threshold"]).mean()
+
+
+def test_rows_of_unknown_classes_are_attacks_of_further_types(trained, tmp_path):
+    mixed = renamed([*CLASSES, "mask"], [0, 1, 2, 3, 3])
+    datasets.DatasetDict(test=mixed).save_to_disk(tmp_path / "mixed")
+    found = evaluate_model(trained / "run", tmp_path / "mixed", unknown=["mask"], bona_fide="healthy", **SETTINGS)
+    figures = found["presentation_attack"]["test"]
+    scores = 1 - softmax(logits_of(trained, make_dataset(5)).astype(float), axis=1)[:, 0]
+    assert figures["apcer_by_type"]["mask"]["value"] == (scores[3:] < 0.5).mean()
+    assert figures["auroc"]["value"] == pytest.approx(roc_auc_score([0, 1, 1, 1, 1], scores))
 
 
 def test_alignment_is_that_of_the_metric(trained):
@@ -209,7 +220,7 @@ def test_several_labels_and_numbers(tmp_path, processor):
         ({"threshold_split": "validation"}, "name the class that is none with bona_fide"),
         (
             {"bona_fide": "rust", "threshold_split": "test", "splits": ["test"]},
-            "a threshold comes from other rows",
+            "a threshold is for other rows",
         ),
     ],
 )
