@@ -88,6 +88,34 @@ def evaluate_model(
     Raises:
         [`DataError`]: a split, column or class that isn't there, or rows that can't be read.
         `ValueError`: a model or figures that don't go with the problem.
+
+    Limitations:
+        A run that was trained with `bf16` or `fp16` was evaluated in that precision: give the same setting, or expect
+        figures that differ in their last digits. A loss of one's own (`compute_loss_func`) is not known here.
+
+    Example:
+
+    ```python
+    >>> import tempfile
+    >>> from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+    >>> from PIL import Image as Picture
+    >>> from sage_hf.evaluation import evaluate_model
+    >>> from transformers import ViTConfig, ViTForImageClassification
+    >>> from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+    >>> size = {"image_size": 32, "patch_size": 16, "hidden_size": 16, "num_hidden_layers": 1}
+    >>> names = {"id2label": {0: "dark", 1: "light"}, "label2id": {"dark": 0, "light": 1}}
+    >>> features = Features(image=Image(), label=ClassLabel(names=["light", "dark"]))
+    >>> columns = {"image": [Picture.new("RGB", (32, 32), shade) for shade in ("white", "black")], "label": [0, 1]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ViTForImageClassification(ViTConfig(num_attention_heads=2, **size, **names)).save_pretrained(folder)
+    ...     processor = ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    ...     rows = DatasetDict(test=Dataset.from_dict(columns, features=features))
+    ...     rows.save_to_disk(f"{folder}/data")
+    ...     found = evaluate_model(folder, f"{folder}/data", bootstrap_resamples=0, use_cpu=True)
+    >>> found["rows"], sorted(found["metrics"]["test"])
+    ({'test': 2}, ['accuracy', 'balanced_accuracy', 'loss', 'macro_f1'])
+
+    ```
     """
     classifier, trained = _load_trained(str(model), revision)
     for name in ("embedding_layer", "interpolate_pos_encoding", "class_weights"):
