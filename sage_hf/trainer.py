@@ -221,7 +221,8 @@ class SageTrainer(CheckpointTrainer):
         terms = self.guidance_objective.names if self.guidance_objective is not None else ()
         self._terms = TermTracker((self._loss_name, *terms, "annotated"))
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
-        config.sage = args.sage_settings(self.guidance_objective) | {"versions": versions}
+        weighted = {} if weights is None else {"class_weights": list(weights)}
+        config.sage = args.sage_settings(self.guidance_objective) | weighted | {"versions": versions}
 
     @property
     def _loss_name(self) -> str:

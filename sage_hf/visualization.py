@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -64,6 +64,48 @@ def view_grid(
         for row, (x, s) in enumerate(zip(pixel_values, saliency, strict=True))
     ]
     return grid(cells, ["image", "saliency", *view_headers])
+
+
+HEADERS = {"cam": "activation map", "gradient": "input gradient"}
+
+
+def overlaid(image: Image.Image, saliency: Tensor) -> Image.Image:
+    """
+    A picture in grey, dimmed where a map is 0 and tinted from yellow to red where it is not.
+
+    Args:
+        image (`PIL.Image.Image`): of the map's size.
+        saliency (`torch.Tensor`): (height, width) in [0, 1].
+    """
+    grey = np.asarray(image.convert("L"), dtype=np.float32)[..., None] / 255
+    strength = saliency.cpu().float().numpy()[..., None]
+    colour = np.concatenate([np.ones_like(strength), 1 - strength, np.zeros_like(strength)], axis=2)
+    opacity = 0.6 * strength
+    return Image.fromarray(np.uint8(255 * ((1 - opacity) * (0.15 + 0.6 * grey) + opacity * colour)))
+
+
+def alignment_grid(
+    pixel_values: Tensor,
+    saliency: Tensor,
+    looked: Mapping[str, Tensor],
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+) -> Image.Image:
+    """
+    Pictures, what humans marked in them, and where a model looks, a row for each picture.
+
+    Args:
+        pixel_values (`torch.Tensor`): as for [`view_grid`].
+        saliency (`torch.Tensor`): as for [`view_grid`].
+        looked (`Mapping[str, torch.Tensor]`): (rows, height, width) in [0, 1], by the method of [`model_saliency`].
+        image_mean (`Sequence[float]`): as for [`picture`].
+        image_std (`Sequence[float]`): as for [`picture`].
+    """
+    cells = []
+    for row, (x, s) in enumerate(zip(pixel_values, saliency, strict=True)):
+        image = picture(x, image_mean, image_std)
+        cells.append([image, overlaid(image, s[0]), *(overlaid(image, maps[row]) for maps in looked.values())])
+    return grid(cells, ["image", "marked", *(HEADERS[method] for method in looked)])
 
 
 def grid(

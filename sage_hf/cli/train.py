@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import datasets
 from huggingface_hub import HfApi
 from transformers import AutoConfig, AutoImageProcessor, HfArgumentParser, set_seed
 from transformers.trainer_utils import TrainOutput
@@ -18,24 +17,18 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..checks import check_output_dir
 from ..data.labels import problem_type_of
-from ..data.loading import check_folder, class_names, load_saliency_dataset
+from ..data.loading import check_folder, class_names, has_labels, load_saliency_dataset
 from ..data.saliency import DataError
 from ..evaluation import METRICS
+from ..evaluation.model_alignment import align_splits
+from ..evaluation.trainer_metrics import figures_of, metric_intervals
 from ..heads import how_to_load, load_image_classifier
 from ..hub.push import fetch_card, push_run
-from ..hub.run_record import TIMING
+from ..hub.revisions import model_revision, revision_of
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
-from .card_material import (
-    comparable,
-    draw_pictures,
-    fingerprint,
-    intervals,
-    model_revision,
-    read_compared_run,
-    revision_of,
-)
+from .card_material import comparable, draw_alignment, draw_pictures, fingerprint, read_compared_run
 from .config import read_config, set_defaults
 from .model_options import add_adapters, needs_interpolation, resize_inputs
 
@@ -83,7 +76,14 @@ class RunArguments:
     card_template: str | None = field(default=None, metadata={"help": "A template of your own for the card."})
     card_pictures: int = field(
         default=0,
-        metadata={"help": "Training pictures to show on the card, with their views. They are published with it."},
+        metadata={
+            "help": "Pictures to show on the card: training pictures with their views, and held-out ones, if they "
+            "have maps, with where the model looks. They are published with it."
+        },
+    )
+    saliency_alignment: bool = field(
+        default=False,
+        metadata={"help": "Measure where the model looks against the maps of the evaluated splits, for the card."},
     )
     config: str | None = field(default=None, metadata={"help": "YAML file with any of these arguments; flags win."})
     json: bool = field(default=False, metadata={"help": "Print the results as JSON."})
@@ -187,7 +187,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         # The Trainer has prepared and checked the one that it evaluates on as it goes.
         name: trainer.eval_dataset if name == run_args.eval_split else trainer.preparation(split, name, check=True)
         for name, split in splits.items()
-        if name != run_args.train_split and _has_labels(split, args.label_column)
+        if name != run_args.train_split and has_labels(split, args.label_column)
     }
     hub = HfApi(token=args.hub_token)
     if args.push_to_hub and trainer.is_world_process_zero():
@@ -196,12 +196,15 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     trainer.save_model(_internal_call=True)  # pushed below, with its results
     trainer.save_state()
     predictions = {name: trainer.predict(split, metric_key_prefix=name) for name, split in evaluated.items()}
-    metrics = {name: prediction.metrics or {} for name, prediction in predictions.items()}
+    metrics = {name: figures_of(prediction, name) for name, prediction in predictions.items()}
     results = _results(trainer, output, metrics)
     results["data"] = data
+    if run_args.saliency_alignment:
+        parts = {name: splits[name] for name in evaluated}
+        results["saliency_alignment"] = align_splits(trainer, parts, run_args.bootstrap_resamples)
     if trainer.is_world_process_zero():
         results["intervals"] = {
-            name: intervals(prediction, problem_type, run_args.bootstrap_resamples)
+            name: metric_intervals(prediction, problem_type, run_args.bootstrap_resamples)
             for name, prediction in predictions.items()
         }
         published = None if Path(run_args.dataset).exists() else run_args.dataset
@@ -215,7 +218,14 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
             template=run_args.card_template,
             metrics={name: figures | results["intervals"][name] for name, figures in results["metrics"].items()},
             compared=comparable(compared, output.global_step),
-            pictures=draw_pictures(trainer, run_args.card_pictures),
+            saliency_alignment=results.get("saliency_alignment"),
+            pictures=draw_pictures(trainer, run_args.card_pictures)
+            | draw_alignment(
+                trainer,
+                {name: splits[name] for name in evaluated},
+                splits[run_args.train_split],
+                run_args.card_pictures,
+            ),
         )
         kept = {name: value for name, value in results.items() if name != "output_dir"}
         (Path(str(args.output_dir)) / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
@@ -230,11 +240,6 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     return results if trainer.is_world_process_zero() else None
 
 
-def _has_labels(split: datasets.Dataset, label_column: str) -> bool:
-    """Whether a split can be evaluated on: the Hub's hidden test labels are -1 throughout."""
-    return label_column in split.column_names and any(label not in (None, -1) for label in split[label_column])
-
-
 def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
     return {
         "guidance": trainer.args.guidance,
@@ -245,14 +250,7 @@ def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[
         "steps": output.global_step,
         "seconds": round(float(output.metrics["train_runtime"]), 1),
         "annotated": trainer.annotated_share(),
-        "metrics": {
-            split: {
-                name.removeprefix(f"{split}_"): value
-                for name, value in values.items()
-                if name.startswith(f"{split}_") and not name.endswith(TIMING)
-            }
-            for split, values in metrics.items()
-        },
+        "metrics": metrics,
     }
 
 

@@ -138,6 +138,11 @@ def _numbers_for_each_label(labels: list[list[Any]]) -> bool:
     return len(lengths) == 1 and lengths != {1} and values <= {0, 1}
 
 
+def has_labels(split: datasets.Dataset, label_column: str) -> bool:
+    """Whether a split can be evaluated on: the Hub's hidden test labels are -1 throughout."""
+    return label_column in split.column_names and any(label not in (None, -1) for label in split[label_column])
+
+
 def class_names(splits: datasets.DatasetDict, label_column: str) -> list[str]:
     """
     What the outputs of a model for these splits are called, in order: their classes; `LABEL_0`, ... for labels without

@@ -99,5 +99,7 @@ def _figure(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dict):
+        if "low" not in value:
+            return f"{value['value']:.4f}"
         return f"{value['value']:.4f} ({value['low']:.4f} to {value['high']:.4f})"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -77,6 +77,7 @@ class RunRecord:
         log (`list[dict]`): rows of the training log by step.
         kept_step (`int`, *optional*): the step whose weights were kept.
         metrics (`dict`): by split and metric, a number, or one with `low` and `high`, the ends of its 95% interval.
+        saliency_alignment (`dict`): by split, see [`~sage_hf.evaluation.model_alignment`].
         compared (`list[dict]`): other runs on the same data: `guidance`, `saliency_control`, `seed`, `metrics`.
         pictures (`dict[str, str]`): captions by file name.
         license (`str`, *optional*): identifier of the licence.
@@ -105,6 +106,7 @@ class RunRecord:
     log: list[dict[str, float]] = field(default_factory=list)
     kept_step: int | None = None
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    saliency_alignment: dict[str, dict[str, Any]] = field(default_factory=dict)
     compared: list[dict[str, Any]] = field(default_factory=list)
     pictures: dict[str, str] = field(default_factory=dict)
     license: str | None = None

@@ -1,5 +1,6 @@
 """From a dataset on the Hub to a model on the Hub and back, with the real client and the real command."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -112,6 +113,20 @@ def test_the_whole_way(server, published, tmp_path):
         for secret in (WRITE_TOKEN.encode(), str(tmp_path).encode()):
             assert secret not in content, path
         assert not path.endswith((".bin", ".pt", ".pkl")), path
+
+    done = command(
+        server,
+        fresh,
+        *("evaluate", "me/leaves-sage", "me/leaves", "--split", "test", "--bootstrap_resamples", 50),
+        *("--use_cpu", "--saliency", "--json"),
+    )
+    figures = json.loads(done.stdout)
+    assert figures["metrics"]["test"] == pytest.approx(stated)
+    assert figures["model_revision"] == server.repo("me/leaves-sage").find("main")
+    assert figures["dataset_revision"] == revision
+    interval = figures["intervals"]["test"]["accuracy"]
+    assert f"{found:.4f} ({interval['low']:.4f} to {interval['high']:.4f})" in card
+    assert figures["saliency_alignment"]["test"]["pictures"] == 9
 
 
 @pytest.mark.parametrize(
