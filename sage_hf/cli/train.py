@@ -25,6 +25,7 @@ from ..data.saliency import DataError
 from ..evaluation import METRICS
 from ..heads import how_to_load, load_image_classifier
 from ..hub.push import fetch_card, push_run
+from ..hub.resuming import find_checkpoint, on_hub
 from ..hub.run_record import TIMING
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
@@ -158,7 +159,11 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     resume: str | bool | None = args.resume_from_checkpoint
     if isinstance(resume, str) and resume.lower() in ("true", "false"):
         resume = resume.lower() == "true"
-    check_output_dir(args.output_dir, resume)
+    hub = HfApi(token=args.hub_token)
+    if (address := on_hub(resume)) is not None:
+        find_checkpoint(address, hub)  # said now if there is none; fetched when training starts
+    else:
+        check_output_dir(args.output_dir, resume)
 
     check_folder(run_args.model)
     if run_args.problem_type not in (None, *PROBLEM_TYPES):
@@ -217,7 +222,6 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         for name, split in splits.items()
         if name != run_args.train_split and _has_labels(split, args.label_column)
     }
-    hub = HfApi(token=args.hub_token)
     if args.push_to_hub and trainer.is_world_process_zero():
         fetch_card(str(args.output_dir), str(trainer.hub_model_id), revision=args.hub_revision, api=hub)
     output = trainer.train(resume_from_checkpoint=resume)
@@ -250,7 +254,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         trainer._finish_current_push()
         repo_id = str(trainer.hub_model_id)
         template = run_args.card_template
-        private = bool(args.hub_private_repo)
+        private = args.hub_private_repo
         push_run(
             str(args.output_dir), repo_id, private=private, revision=args.hub_revision, template=template, api=hub
         )

@@ -27,10 +27,14 @@ class Attempts:
         repo_id (`str`): the repository that is written to.
         again (`str`): closes an error: what is lost (nothing), and how to go on.
         wait (`Callable`, *optional*): waits between attempts, in seconds.
+        failure (`str`, *optional*): what has happened when all attempts failed; a push if not given.
     """
 
-    def __init__(self, repo_id: str, again: str, wait: Callable[[float], None] = time.sleep):
+    def __init__(
+        self, repo_id: str, again: str, wait: Callable[[float], None] = time.sleep, failure: str | None = None
+    ):
         self.repo_id, self.again, self.wait = repo_id, again, wait
+        self.failure = failure or f"The push to {repo_id} did not arrive"
 
     def __call__(self, call: Callable[[], T]) -> T:
         """
@@ -60,7 +64,7 @@ class Attempts:
             return f"Your token may not write to {self.repo_id}: use one with write access to it. {again}"
         if status in (413, 507):
             return f"The Hub has no space for {self.repo_id} ({_short(error)}). {again}"
-        return f"The push to {self.repo_id} did not arrive ({_short(error)}). {again}"
+        return f"{self.failure} ({_short(error)}). {again}"
 
 
 def _cause(error: BaseException) -> Exception | None:

@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub import CommitInfo, HfApi, hf_hub_url
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
 from .attempts import Attempts
@@ -87,7 +87,7 @@ def push_run(
     folder: str | Path,
     repo_id: str,
     *,
-    private: bool = False,
+    private: bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
     template: str | Path | None = None,
@@ -103,7 +103,7 @@ def push_run(
     Args:
         folder (`str` or `Path`): the checkpoint.
         repo_id (`str`): `owner/name`; made if it does not exist.
-        private (`bool`, *optional*, defaults to `False`): make a new repository private.
+        private (`bool`, *optional*): make a new repository private; the owner's default if not given.
         revision (`str`, *optional*): branch, made if it does not exist; `main` if not given.
         create_pr (`bool`, *optional*, defaults to `False`): open a pull request and push to that.
         template (`str` or `Path`, *optional*): of the card, as for [`write_model_card`].
@@ -121,32 +121,113 @@ def push_run(
     if revision is not None and create_pr:
         raise ValueError("A pull request has a branch of its own: leave revision out, or create_pr.")
     check_folder(folder)
-    again = f"Nothing in {folder} was changed but its card. Repeat the push: what has arrived is not sent again."
-    attempt = Attempts(repo_id, again, wait)
-    attempt(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
-    target, number = revision, None
-    if revision is not None:
-        attempt(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+    number = None
     if create_pr:
         # Opened first, and pushed to: a commit that opens one itself would open another when it is repeated.
-        title = f"Upload {folder.resolve().name}"
-        number = attempt(lambda: api.create_pull_request(repo_id, title=title)).num
-        target = f"refs/pr/{number}"
-    attempt(lambda: _refresh_card(folder, repo_id, target, template, api))
+        attempt = _attempts(folder, repo_id, wait)
+        attempt(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+        number = _open_pull_request(repo_id, f"Upload {folder.resolve().name}", api, attempt)
+        revision = f"refs/pr/{number}"
+    commit = send_run(folder, repo_id, private=private, revision=revision, template=template, api=api, wait=wait)
+    return Pushed(url=f"{api.endpoint}/{repo_id}", commit=commit.oid, pull_request=number)
+
+
+def send_run(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    template: str | Path | None = None,
+    commit_message: str | None = None,
+    api: HfApi,
+    wait: Callable[[float], None] = time.sleep,
+) -> CommitInfo:
+    """
+    What [`push_run`] does once it is known where to: check, refresh the card, upload.
+
+    Args:
+        revision (`str`, *optional*): branch, made if it does not exist, or `refs/pr/N` of a pull request.
+        commit_message (`str`, *optional*): `Upload FOLDER` if not given.
+        folder, repo_id, private, template, api, wait: as for [`push_run`], with the same errors.
+    """
+    check_folder(folder)
+    attempt = _attempts(folder, repo_id, wait)
+    attempt(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+    if revision is not None and not revision.startswith("refs/pr/"):
+        attempt(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+    attempt(lambda: _refresh_card(folder, repo_id, revision, template, api))
     check_folder(folder)
     paths = [path.relative_to(folder).as_posix() for path in published_files(folder)]
     commit = attempt(
         lambda: api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
-            revision=target,
+            revision=revision,
             allow_patterns=[glob.escape(path) for path in paths],
             delete_patterns=list(STALE),
-            commit_message=f"Upload {folder.resolve().name}",
+            commit_message=commit_message or f"Upload {folder.resolve().name}",
         )
     )
-    _remember_card(folder, repo_id, target)
-    return Pushed(url=f"{api.endpoint}/{repo_id}", commit=commit.oid, pull_request=number)
+    _remember_card(folder, repo_id, revision)
+    return commit
+
+
+def send_checkpoint(
+    folder: Path,
+    repo_id: str,
+    path_in_repo: str,
+    *,
+    revision: str | None = None,
+    commit_message: str,
+    api: HfApi,
+    wait: Callable[[float], None] = time.sleep,
+) -> CommitInfo:
+    """
+    Upload a checkpoint with all that resuming needs, see [`~sage_hf.hub.resuming.fetch_checkpoint`].
+
+    Args:
+        path_in_repo (`str`): its folder in the repository; what an earlier checkpoint left there goes.
+        folder, repo_id, revision, commit_message, api, wait: as for [`send_run`].
+
+    Raises:
+        [`PushError`]: the Hub did not take it.
+    """
+    return _attempts(folder, repo_id, wait)(
+        lambda: api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            path_in_repo=path_in_repo,
+            revision=revision,
+            delete_patterns=["*"],
+            commit_message=commit_message,
+        )
+    )
+
+
+def _attempts(folder: Path, repo_id: str, wait: Callable[[float], None]) -> Attempts:
+    again = f"Nothing in {folder} was changed but its card. Repeat the push: what has arrived is not sent again."
+    return Attempts(repo_id, again, wait)
+
+
+def _open_pull_request(repo_id: str, title: str, api: HfApi, attempt: Attempts) -> int:
+    """The number of a new pull request, also where the Hub opened it and its answer was lost: no second is opened."""
+    author = attempt(api.whoami)["name"]
+
+    def opened() -> set[int]:
+        ours = api.get_repo_discussions(repo_id, author=author, discussion_type="pull_request")
+        return {one.num for one in ours if one.title == title}
+
+    before, tried = attempt(opened), False
+
+    def open_one() -> int:
+        nonlocal tried
+        if tried and (since := opened() - before):
+            return max(since)
+        tried = True
+        return api.create_pull_request(repo_id, title=title).num
+
+    return attempt(open_one)
 
 
 def _refresh_card(folder: Path, repo_id: str, revision: str | None, template: Any, api: HfApi) -> None:
