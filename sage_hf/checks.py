@@ -64,7 +64,7 @@ def check_checkpoint(folder: Path, config: PreTrainedConfig) -> None:
     differing = [name for name in names if name in saved and name in here and saved[name] != here[name]]
     if differing:
         said = "; ".join(f"{name} {_short(saved[name])}, here {_short(here[name])}" for name in differing[:3])
-        raise ValueError(f"{folder} is a checkpoint of another model: {said}. Give the model that it was trained from.")
+        raise ValueError(f"{folder} is a checkpoint of another model: {said}. Give the model that it is of.")
 
 
 def _is_size(value: Any) -> bool:

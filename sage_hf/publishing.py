@@ -80,9 +80,9 @@ class PublishingTrainer(Trainer):
             Attempts(name, again)(lambda: self.init_hf_repo(token=token, private=private))
         if kwargs.get("model_name") is None:
             kwargs["model_name"] = (self.args.hub_model_id or folder.resolve().name).split("/")[-1]
-        if getattr(self.model, "model_tags", None):
-            tags = kwargs.get("tags") or []
-            kwargs["tags"] = list(dict.fromkeys([*([tags] if isinstance(tags, str) else tags), *self.model.model_tags]))
+        given = kwargs.get("tags") or []
+        own: list[str] = getattr(self.model, "model_tags", None) or []
+        kwargs["tags"] = list(dict.fromkeys([*([given] if isinstance(given, str) else given), *own])) or None
         self.create_model_card(**kwargs)
         push = partial(
             send_run,
@@ -133,7 +133,8 @@ class PublishingTrainer(Trainer):
             )
         jobs = [api.run_as_future(push, api=api) for push in pushes]
         self._pushes = (*self._pushes, *jobs)
-        self.push_in_progress = PushInProgress(jobs)  # type: ignore[arg-type]  # it takes a list, as Trainer gives it
+        # Trainer says None, and gives it a list as well.
+        self.push_in_progress = PushInProgress(jobs)  # type: ignore[arg-type, assignment]
 
     def _finish_current_push(self) -> None:
         """

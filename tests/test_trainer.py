@@ -1,9 +1,6 @@
 import copy
-import fnmatch
 import itertools
 import json
-from concurrent.futures import Future
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +8,7 @@ import torch.nn.functional as F
 from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, TrainingArguments
 
 from sage_hf import SageObjective, SageTrainer, SageTrainingArguments
+from sage_hf.cli import main
 from sage_hf.evaluation import classification_metrics
 from tests.conftest import CLASSES, Rows, make_dataset, make_model, make_rows
 
@@ -462,3 +460,12 @@ def test_the_best_checkpoint_survives_a_resumption_that_saves_nothing_more(tmp_p
     assert str(again.state.best_model_checkpoint).endswith("checkpoint-1")
     for (name, one), other in zip(whole.model.named_parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_resuming_from_the_hub_while_offline_is_refused(tmp_path, dataset, processor, capsys):
+    trainer = make_trainer(tmp_path, train_dataset=dataset, processing_class=processor)
+    with pytest.raises(ValueError, match=r"no such folder here, and the Hub is not asked \(HF_HUB_OFFLINE is set"):
+        trainer.train(resume_from_checkpoint="me/elsewhere")
+    command = ["train", "--model", "m", "--dataset", "d", "--output_dir", str(tmp_path / "run"), "--use_cpu"]
+    assert main([*command, "--resume_from_checkpoint", "me/elsewhere"]) == 1
+    assert "HF_HUB_OFFLINE is set" in capsys.readouterr().err

@@ -8,7 +8,6 @@ import torch
 from transformers import TrainerCallback
 
 from sage_hf import SageTrainer
-from sage_hf.cli import main
 from sage_hf.errors import PushError
 from tests.conftest import CLASSES, make_args, make_dataset, make_model
 from tests.hub.accounts import STRANGER_TOKEN, WRITE_TOKEN
@@ -109,11 +108,10 @@ def test_a_run_resumed_from_the_hub_ends_where_the_uninterrupted_one_does(
     server, published, whole, processor, tmp_path, address, step
 ):
     resumed = make_trainer(tmp_path / "new", processor)
-    torch.manual_seed(99)  # what the checkpoint says of random numbers counts
     output = resumed.train(resume_from_checkpoint=address)
     assert output.global_step == 6
     saved = sorted(path.name for path in (tmp_path / "new").glob("checkpoint-*"))
-    assert saved == [f"checkpoint-{number}" for number in range(step, 7) if number != 0]
+    assert saved == [f"checkpoint-{number}" for number in range(step, 7, 2)]
     assert same_weights(resumed.model, whole.model)
     assert not any(path.name.startswith("_fetched") for path in (tmp_path / "new").iterdir())
 
@@ -188,10 +186,8 @@ def test_the_best_checkpoint_so_far_comes_along(server, published, processor, tm
     monkeypatch.setattr("sage_hf.checkpoints.logger.warning", lambda text, *args: said.append(text % args))
     resumed = make_trainer(tmp_path / "newer", processor, **settings)
     resumed.train(resume_from_checkpoint="me/best")
-    assert resumed.state.best_global_step in (5, 6)
-    assert resumed.state.best_model_checkpoint == str(
-        tmp_path / "newer" / f"checkpoint-{resumed.state.best_global_step}"
-    )
+    assert resumed.state.best_global_step == 6
+    assert resumed.state.best_model_checkpoint == str(tmp_path / "newer" / "checkpoint-6")
     assert "checkpoint-2 is not there" in said[0]
 
 
@@ -224,7 +220,7 @@ def test_an_attempt_that_failed_early_may_be_repeated_and_another_run_is_not_ove
     again = make_trainer(tmp_path / "new", processor)
     again.train(resume_from_checkpoint="me/run")
     assert same_weights(again.model, whole.model)
-    with pytest.raises(FileExistsError, match=r"already holds a run \(checkpoint-4, checkpoint-5"):
+    with pytest.raises(FileExistsError, match=r"already holds a run \(checkpoint-4, checkpoint-6"):
         make_trainer(tmp_path / "new", processor).train(resume_from_checkpoint="me/run")
     other = tmp_path / "other" / "checkpoint-4"
     other.mkdir(parents=True)
@@ -258,13 +254,15 @@ def test_what_can_not_be_resumed_from_is_said(server, published, processor, tmp_
     assert not list((tmp_path / "new").glob("*"))
 
 
-@pytest.mark.parametrize(("kind", "classes"), [("convnext", CLASSES), ("vit", ["healthy", "rust", "other"]), ("wide", CLASSES)])
+@pytest.mark.parametrize(
+    ("kind", "classes"), [("convnext", CLASSES), ("vit", ["healthy", "rust", "other"]), ("wide", CLASSES)]
+)
 def test_a_checkpoint_of_another_model_is_refused(server, published, processor, tmp_path, kind, classes):
     model = make_model("vit" if kind == "wide" else kind)
     if kind == "wide":
         model = type(model)(type(model.config)(**model.config.to_dict() | {"hidden_size": 32}))
     trainer = make_trainer(tmp_path / "new", processor, model=model)
-    trainer.model_config.id2label = dict(enumerate(classes))
+    trainer.model_config.id2label = dict(enumerate(["healthy", "rust", "other"] if kind == "vit" else CLASSES))
     message = {"convnext": "model_type vit, here convnext", "wide": "hidden_size 16, here 32"}
     expected = message.get(kind, "id2label healthy, rust, miner, here healthy, rust, other")
     with pytest.raises(ValueError, match=f"checkpoint of another model: .*{expected}"):
@@ -280,13 +278,3 @@ def test_a_hub_that_can_not_be_reached(server, published, processor, tmp_path, m
     server.faults.clear()
     server.faults.add("GET", "/api/models/me/run", status=503)
     assert trainer.train(resume_from_checkpoint="me/run").global_step == 6
-
-
-def test_offline_is_said(tmp_path, processor, capsys):
-    # The client of the other tests is let out; this one is not.
-    trainer = make_trainer(tmp_path / "new", processor)
-    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set"):
-        trainer.train(resume_from_checkpoint="me/elsewhere")
-    command = ["train", "--model", "m", "--dataset", "d", "--output_dir", str(tmp_path / "new"), "--use_cpu"]
-    assert main([*command, "--resume_from_checkpoint", "me/elsewhere"]) == 1
-    assert "HF_HUB_OFFLINE is set" in capsys.readouterr().err
