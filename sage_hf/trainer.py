@@ -386,6 +386,15 @@ class SageTrainer(CheckpointTrainer):
 
     # ---- Card ----
 
+    def keep_for_card(self, **kwargs: Any) -> None:
+        """
+        Remember what later cards are to say, those of pushes during training included.
+
+        Args:
+            **kwargs: as for [`SageTrainer.create_model_card`]; what is `None` is passed over.
+        """
+        self._card |= {name: value for name, value in kwargs.items() if value is not None}
+
     def create_model_card(  # type: ignore[override]  # the card names every argument, so none is positional
         self, *, metrics: dict[str, dict[str, float]] | None = None, **kwargs: Any
     ) -> None:
@@ -399,8 +408,7 @@ class SageTrainer(CheckpointTrainer):
             **kwargs: `model_name`, `dataset` (Hub id), `license`, `tags`, `finetuned_from`, as in `Trainer`;
                 `template`, as for [`~sage_hf.hub.write_model_card`]; any field of [`~sage_hf.hub.RunRecord`].
         """
-        given = kwargs | {"metrics": metrics}
-        self._card |= {name: value for name, value in given.items() if value is not None}
+        self.keep_for_card(metrics=metrics, **kwargs)
         if not self.is_world_process_zero():
             return
         record = record_run(

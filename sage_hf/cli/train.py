@@ -224,6 +224,15 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     }
     if args.push_to_hub and trainer.is_world_process_zero():
         fetch_card(str(args.output_dir), str(trainer.hub_model_id), revision=args.hub_revision, api=hub)
+    published = None if Path(run_args.dataset).exists() else run_args.dataset
+    trainer.keep_for_card(
+        dataset=published,
+        dataset_revision=revision_of(splits) if published else None,
+        base_model_revision=model_revision(run_args.model, run_args.model_revision),
+        license=run_args.license,
+        annotation=run_args.annotation,
+        template=run_args.card_template,
+    )
     output = trainer.train(resume_from_checkpoint=resume)
     trainer.save_model(_internal_call=True)  # pushed below, with its results
     trainer.save_state()
@@ -236,14 +245,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
             name: intervals(prediction, problem_type, run_args.bootstrap_resamples)
             for name, prediction in predictions.items()
         }
-        published = None if Path(run_args.dataset).exists() else run_args.dataset
         trainer.create_model_card(
-            dataset=published,
-            dataset_revision=revision_of(splits) if published else None,
-            base_model_revision=model_revision(run_args.model, run_args.model_revision),
-            license=run_args.license,
-            annotation=run_args.annotation,
-            template=run_args.card_template,
             metrics={name: figures | results["intervals"][name] for name, figures in results["metrics"].items()},
             compared=comparable(compared, output.global_step),
             pictures=draw_pictures(trainer, run_args.card_pictures),

@@ -15,6 +15,7 @@ from typing import Any
 from huggingface_hub import CommitInfo, HfApi, hf_hub_url
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
+from .adapters import name_base_model
 from .attempts import Attempts
 from .model_card import render_model_card, write_record
 from .run_record import RECORD, RunRecord
@@ -50,14 +51,6 @@ def check_folder(folder: Path) -> None:
     """
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise ValueError(f"{folder} holds no checkpoint: none of {', '.join(WEIGHTS)} is there.")
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        if base and (Path(base).exists() or base.startswith((".", "/", "~"))):
-            raise ValueError(
-                f"adapter_config.json names the local base model {base}. Publish that first and put its Hub id there, "
-                "or merge the adapter (merge_and_unload) and push the whole model."
-            )
     home = str(Path.home())
     spellings = {home.encode(), json.dumps(home)[1:-1].encode()} if len(home) > 1 else set()
     for path in published_files(folder):
@@ -125,6 +118,7 @@ def push_run(
     if create_pr:
         # Opened first, and pushed to: a commit that opens one itself would open another when it is repeated.
         attempt = _attempts(folder, repo_id, wait)
+        name_base_model(folder, api, attempt)
         attempt(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
         number = _open_pull_request(repo_id, f"Upload {folder.resolve().name}", api, attempt)
         revision = f"refs/pr/{number}"
@@ -153,6 +147,7 @@ def send_run(
     """
     check_folder(folder)
     attempt = _attempts(folder, repo_id, wait)
+    name_base_model(folder, api, attempt)
     attempt(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
     if revision is not None and not revision.startswith("refs/pr/"):
         attempt(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
