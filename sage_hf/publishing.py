@@ -34,6 +34,15 @@ class PublishingTrainer(Trainer):
     _pushes: tuple[Future[CommitInfo], ...] = ()
     """The pushes of this training, finished or not."""
 
+    def keep_for_card(self, **kwargs: Any) -> None:
+        """
+        Remember what later cards are to say, those of pushes during training included.
+
+        Args:
+            **kwargs: as for [`SageTrainer.create_model_card`]; what is `None` is passed over.
+        """
+        self._card |= {name: value for name, value in kwargs.items() if value is not None}
+
     def push_to_hub(  # type: ignore[override]  # Trainer says CommitInfo where it returns a Future
         self,
         commit_message: str | None = "End of training",

@@ -386,15 +386,6 @@ class SageTrainer(CheckpointTrainer):
 
     # ---- Card ----
 
-    def keep_for_card(self, **kwargs: Any) -> None:
-        """
-        Remember what later cards are to say, those of pushes during training included.
-
-        Args:
-            **kwargs: as for [`SageTrainer.create_model_card`]; what is `None` is passed over.
-        """
-        self._card |= {name: value for name, value in kwargs.items() if value is not None}
-
     def create_model_card(  # type: ignore[override]  # the card names every argument, so none is positional
         self, *, metrics: dict[str, dict[str, float]] | None = None, **kwargs: Any
     ) -> None:

@@ -135,6 +135,28 @@ def test_a_lost_answer_during_training_is_mended_without_a_word(server, make_run
     assert titles.count("Training in progress, step 1") == 1
 
 
+def test_the_last_checkpoint_on_the_hub_holds_nothing_of_an_earlier_one(server, make_run):
+    def leave():
+        trainer._finish_current_push()
+        client(server).upload_file(repo_id=REPO, path_or_fileobj=b"x", path_in_repo="last-checkpoint/rng_state_1.pth")
+
+    strategy = {"push_to_hub": True, "hub_strategy": "checkpoint", "hub_always_push": True}
+    trainer = make_run(callbacks=[AtSave(1, leave)], **strategy)
+    trainer.train()
+    files = {name for name in server.files(REPO) if name.startswith("last-checkpoint/")}
+    assert "last-checkpoint/rng_state.pth" in files
+    assert "last-checkpoint/rng_state_1.pth" not in files
+
+
+def test_a_card_pushed_during_training_says_what_was_given_before(server, make_run):
+    trainer = make_run(push_to_hub=True, hub_strategy="every_save", hub_always_push=True)
+    trainer.keep_for_card(dataset="me/leaves", license="mit", annotation=None)
+    trainer.train()
+    card = server.read(REPO, "README.md").decode()
+    assert "license: mit" in card
+    assert "- me/leaves\n" in card
+
+
 def test_push_to_hub_checks_merges_and_tries_again(server, make_run, tmp_path):
     trainer = make_run(save_strategy="no")
     trainer.train()
