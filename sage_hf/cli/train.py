@@ -71,6 +71,9 @@ class RunArguments:
     license: str | None = field(
         default=None, metadata={"help": "Identifier of the checkpoint's licence, for its card."}
     )
+    description: str | None = field(
+        default=None, metadata={"help": "What the model is and what for, in words, for its card."}
+    )
     annotation: str | None = field(default=None, metadata={"help": "How the maps came about, in words, for the card."})
     compare_with: list[str] = field(
         default_factory=list,
@@ -230,6 +233,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         dataset_revision=revision_of(splits) if published else None,
         base_model_revision=model_revision(run_args.model, run_args.model_revision),
         license=run_args.license,
+        description=run_args.description,
         annotation=run_args.annotation,
         template=run_args.card_template,
     )

@@ -69,6 +69,7 @@ class RunRecord:
         base_model_revision (`str`, *optional*): its commit.
         dataset (`str`, *optional*): Hub id of the data.
         dataset_revision (`str`, *optional*): its commit.
+        description (`str`, *optional*): what it is and what for, in words.
         annotation (`str`, *optional*): how the maps came about, in words.
         annotated (`float`, *optional*): share of trained rows that had a map, in [0, 1].
         seconds (`float`, *optional*): training time.
@@ -96,6 +97,7 @@ class RunRecord:
     base_model_revision: str | None = None
     dataset: str | None = None
     dataset_revision: str | None = None
+    description: str | None = None
     annotation: str | None = None
     annotated: float | None = None
     seconds: float | None = None

@@ -36,6 +36,7 @@ def make_record(**changes):
         "base_model_revision": "b" * 40,
         "dataset": "me/leaves",
         "dataset_revision": "d" * 40,
+        "description": "Tells the diseases of coffee leaves.",
         "annotation": "drawn lesions",
         "annotated": 0.75,
         "seconds": 61.2,
