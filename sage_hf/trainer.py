@@ -400,8 +400,7 @@ class SageTrainer(CheckpointTrainer):
             **kwargs: `model_name`, `dataset` (Hub id), `license`, `tags`, `finetuned_from`, as in `Trainer`;
                 `template`, as for [`~sage_hf.hub.write_model_card`]; any field of [`~sage_hf.hub.RunRecord`].
         """
-        given = kwargs | {"metrics": metrics}
-        self._card |= {name: value for name, value in given.items() if value is not None}
+        self.keep_for_card(metrics=metrics, **kwargs)
         if not self.is_world_process_zero():
             return
         record = record_run(

@@ -24,6 +24,7 @@ from ..evaluation.model_alignment import align_splits
 from ..evaluation.trainer_metrics import figures_of, metric_intervals
 from ..heads import how_to_load, load_image_classifier
 from ..hub.push import fetch_card, push_run
+from ..hub.resuming import find_checkpoint, on_hub
 from ..hub.revisions import model_revision, revision_of
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
@@ -130,7 +131,11 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     resume: str | bool | None = args.resume_from_checkpoint
     if isinstance(resume, str) and resume.lower() in ("true", "false"):
         resume = resume.lower() == "true"
-    check_output_dir(args.output_dir, resume)
+    hub = HfApi(token=args.hub_token)
+    if (address := on_hub(resume)) is not None:
+        find_checkpoint(address, hub)  # said now if there is none; fetched when training starts
+    else:
+        check_output_dir(args.output_dir, resume)
 
     check_folder(run_args.model)
     if run_args.problem_type not in (None, *PROBLEM_TYPES):
@@ -189,9 +194,18 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         for name, split in splits.items()
         if name != run_args.train_split and has_labels(split, args.label_column)
     }
-    hub = HfApi(token=args.hub_token)
     if args.push_to_hub and trainer.is_world_process_zero():
         fetch_card(str(args.output_dir), str(trainer.hub_model_id), revision=args.hub_revision, api=hub)
+    published = None if Path(run_args.dataset).exists() else run_args.dataset
+    trainer.keep_for_card(
+        dataset=published,
+        dataset_revision=revision_of(splits) if published else None,
+        base_model_revision=model_revision(run_args.model, run_args.model_revision),
+        license=run_args.license,
+        description=run_args.description,
+        annotation=run_args.annotation,
+        template=run_args.card_template,
+    )
     output = trainer.train(resume_from_checkpoint=resume)
     trainer.save_model(_internal_call=True)  # pushed below, with its results
     trainer.save_state()
@@ -207,15 +221,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
             name: metric_intervals(prediction, problem_type, run_args.bootstrap_resamples)
             for name, prediction in predictions.items()
         }
-        published = None if Path(run_args.dataset).exists() else run_args.dataset
         trainer.create_model_card(
-            dataset=published,
-            dataset_revision=revision_of(splits) if published else None,
-            base_model_revision=model_revision(run_args.model, run_args.model_revision),
-            license=run_args.license,
-            description=run_args.description,
-            annotation=run_args.annotation,
-            template=run_args.card_template,
             metrics={name: figures | results["intervals"][name] for name, figures in results["metrics"].items()},
             compared=comparable(compared, output.global_step),
             saliency_alignment=results.get("saliency_alignment"),
@@ -233,7 +239,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         trainer._finish_current_push()
         repo_id = str(trainer.hub_model_id)
         template = run_args.card_template
-        private = bool(args.hub_private_repo)
+        private = args.hub_private_repo
         push_run(
             str(args.output_dir), repo_id, private=private, revision=args.hub_revision, template=template, api=hub
         )

@@ -28,10 +28,21 @@ class Attempts:
         again (`str`): closes an error: what is lost (nothing), and how to go on.
         wait (`Callable`, *optional*): waits between attempts, in seconds.
         reading (`bool`, *optional*, defaults to `False`): whether it is read.
+        failure (`str`, *optional*): what has happened when all attempts failed; told from `reading` if not given.
     """
 
-    def __init__(self, repo_id: str, again: str, wait: Callable[[float], None] = time.sleep, *, reading: bool = False):
+    def __init__(
+        self,
+        repo_id: str,
+        again: str,
+        wait: Callable[[float], None] = time.sleep,
+        *,
+        reading: bool = False,
+        failure: str | None = None,
+    ):
         self.repo_id, self.again, self.wait, self.reading = repo_id, again, wait, reading
+        what = "What was asked of" if reading else "The push to"
+        self.failure = failure or f"{what} {repo_id} did not arrive"
 
     def __call__(self, call: Callable[[], T]) -> T:
         """
@@ -68,8 +79,7 @@ class Attempts:
             return f"Your token may not {access[0]} {self.repo_id}: use one with {access[1]} access to it. {again}"
         if status in (413, 507):
             return f"The Hub has no space for {self.repo_id} ({_short(error)}). {again}"
-        what = "What was asked of" if self.reading else "The push to"
-        return f"{what} {self.repo_id} did not arrive ({_short(error)}). {again}"
+        return f"{self.failure} ({_short(error)}). {again}"
 
 
 def _cause(error: BaseException) -> Exception | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import glob
-import json
 import time
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitInfo, HfApi
 
+from .adapters import name_base_model
 from .attempts import Attempts
 from .edits import CARD, Memory, reconciled, remote_card
 from .model_card import render_model_card, write_record
@@ -40,14 +40,6 @@ def check_folder(folder: Path) -> None:
     """
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise ValueError(f"{folder} holds no checkpoint: none of {', '.join(WEIGHTS)} is there.")
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        if base and (Path(base).exists() or base.startswith((".", "/", "~"))):
-            raise ValueError(
-                f"adapter_config.json names the local base model {base}. Publish that first and put its Hub id there, "
-                "or merge the adapter (merge_and_unload) and push the whole model."
-            )
     for path in published_files(folder):
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in PICKLES:
@@ -71,7 +63,7 @@ def push_run(
     folder: str | Path,
     repo_id: str,
     *,
-    private: bool = False,
+    private: bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
     template: str | Path | None = None,
@@ -87,7 +79,7 @@ def push_run(
     Args:
         folder (`str` or `Path`): the checkpoint.
         repo_id (`str`): `owner/name`; made if it does not exist.
-        private (`bool`, *optional*, defaults to `False`): make a new repository private.
+        private (`bool`, *optional*): make a new repository private; the owner's default if not given.
         revision (`str`, *optional*): branch, made if it does not exist; `main` if not given.
         create_pr (`bool`, *optional*, defaults to `False`): open a pull request and push to that.
         template (`str` or `Path`, *optional*): of the card, as for [`write_model_card`].
@@ -104,25 +96,93 @@ def push_run(
     folder, api = Path(folder), api or HfApi()
     check_target(revision, create_pr)
     check_folder(folder)
-    again = f"Nothing in {folder} was changed but its card. Repeat the push: what has arrived is not sent again."
-    attempt = Attempts(repo_id, again, wait)
-    title = f"Upload {folder.resolve().name}"
-    target = open_target(repo_id, api, attempt, private=private, revision=revision, create_pr=create_pr, title=title)
-    attempt(lambda: _refresh_card(folder, repo_id, target.revision, template, api))
+    number = None
+    if create_pr:
+        attempt = _attempts(folder, repo_id, wait)
+        name_base_model(folder, api, attempt)
+        title = f"Upload {folder.resolve().name}"
+        target = open_target(repo_id, api, attempt, private=private, create_pr=True, title=title)
+        revision, number = target.revision, target.pull_request
+    commit = send_run(folder, repo_id, private=private, revision=revision, template=template, api=api, wait=wait)
+    return Pushed(url=f"{api.endpoint}/{repo_id}", commit=commit.oid, pull_request=number)
+
+
+def send_run(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    template: str | Path | None = None,
+    commit_message: str | None = None,
+    api: HfApi,
+    wait: Callable[[float], None] = time.sleep,
+) -> CommitInfo:
+    """
+    What [`push_run`] does once it is known where to: check, refresh the card, upload.
+
+    Args:
+        revision (`str`, *optional*): branch, made if it does not exist, or `refs/pr/N` of a pull request.
+        commit_message (`str`, *optional*): `Upload FOLDER` if not given.
+        folder, repo_id, private, template, api, wait: as for [`push_run`], with the same errors.
+    """
+    check_folder(folder)
+    attempt = _attempts(folder, repo_id, wait)
+    name_base_model(folder, api, attempt)
+    if revision is None or not revision.startswith("refs/pr/"):
+        open_target(repo_id, api, attempt, private=private, revision=revision)
+    attempt(lambda: _refresh_card(folder, repo_id, revision, template, api))
     check_folder(folder)
     paths = [path.relative_to(folder).as_posix() for path in published_files(folder)]
     commit = attempt(
         lambda: api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
-            revision=target.revision,
+            revision=revision,
             allow_patterns=[glob.escape(path) for path in paths],
             delete_patterns=list(STALE),
-            commit_message=title,
+            commit_message=commit_message or f"Upload {folder.resolve().name}",
         )
     )
-    _remember_card(folder, repo_id, target.revision)
-    return Pushed(url=f"{api.endpoint}/{repo_id}", commit=commit.oid, pull_request=target.pull_request)
+    _remember_card(folder, repo_id, revision)
+    return commit
+
+
+def send_checkpoint(
+    folder: Path,
+    repo_id: str,
+    path_in_repo: str,
+    *,
+    revision: str | None = None,
+    commit_message: str,
+    api: HfApi,
+    wait: Callable[[float], None] = time.sleep,
+) -> CommitInfo:
+    """
+    Upload a checkpoint with all that resuming needs, see [`~sage_hf.hub.resuming.fetch_checkpoint`].
+
+    Args:
+        path_in_repo (`str`): its folder in the repository; what an earlier checkpoint left there goes.
+        folder, repo_id, revision, commit_message, api, wait: as for [`send_run`].
+
+    Raises:
+        [`PushError`]: the Hub did not take it.
+    """
+    return _attempts(folder, repo_id, wait)(
+        lambda: api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            path_in_repo=path_in_repo,
+            revision=revision,
+            delete_patterns=["*"],
+            commit_message=commit_message,
+        )
+    )
+
+
+def _attempts(folder: Path, repo_id: str, wait: Callable[[float], None]) -> Attempts:
+    again = f"Nothing in {folder} was changed but its card. Repeat the push: what has arrived is not sent again."
+    return Attempts(repo_id, again, wait)
 
 
 def _refresh_card(folder: Path, repo_id: str, revision: str | None, template: Any, api: HfApi) -> None:

@@ -32,7 +32,7 @@ def open_target(
     attempt: Attempts,
     *,
     repo_type: str = "model",
-    private: bool = False,
+    private: bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
     title: str = "",
@@ -45,7 +45,7 @@ def open_target(
         api (`HfApi`): with an endpoint and a token.
         attempt ([`~sage_hf.hub.attempts.Attempts`]): repeats what may pass.
         repo_type (`str`, *optional*, defaults to `"model"`): or `"dataset"`.
-        private (`bool`, *optional*, defaults to `False`): make a new repository private.
+        private (`bool`, *optional*): make a new repository private; as its owner has set if not given.
         revision (`str`, *optional*): branch.
         create_pr (`bool`, *optional*, defaults to `False`): open a pull request.
         title (`str`, *optional*): of the pull request.
@@ -65,8 +65,28 @@ def open_target(
     if not create_pr:
         return Target(revision, None)
     # Opened first, and pushed to: a commit that opens one itself would open another when it is repeated.
-    opened = attempt(lambda: api.create_pull_request(repo_id, repo_type=repo_type, title=title))
-    return Target(f"refs/pr/{opened.num}", opened.num)
+    number = _open_pull_request(repo_id, repo_type, title, api, attempt)
+    return Target(f"refs/pr/{number}", number)
+
+
+def _open_pull_request(repo_id: str, repo_type: str, title: str, api: HfApi, attempt: Attempts) -> int:
+    """The number of a new pull request, also where the Hub opened it and its answer was lost: no second is opened."""
+    author = attempt(api.whoami)["name"]
+
+    def opened() -> set[int]:
+        ours = api.get_repo_discussions(repo_id, repo_type=repo_type, author=author, discussion_type="pull_request")
+        return {one.num for one in ours if one.title == title}
+
+    before, tried = attempt(opened), False
+
+    def open_one() -> int:
+        nonlocal tried
+        if tried and (since := opened() - before):
+            return max(since)
+        tried = True
+        return api.create_pull_request(repo_id, repo_type=repo_type, title=title).num
+
+    return attempt(open_one)
 
 
 def check_target(revision: str | None, create_pr: bool) -> None:

@@ -157,8 +157,16 @@ def test_hub_strategies(server, published, strategy, expected):
     files = server.files("me/leaves-sage")
     assert {"README.md", "config.json", "model.safetensors", "results.json", "run.json"} <= set(files)
     assert {name.split("/")[0] for name in files if "checkpoint" in name} == expected
-    if strategy != "end":
+    if strategy == "checkpoint":
         # And training goes on from what was pushed.
-        folder = sorted(expected)[0]
-        assert f"{folder}/optimizer.pt" in files
-        assert f"{folder}/trainer_state.json" in files
+        done = command(
+            server,
+            published,
+            *("train", "--model", "me/base", "--dataset", "me/leaves", "--output_dir", "again", "--use_cpu", "--json"),
+            *("--max_steps", 3, "--save_steps", 1, "--bootstrap_resamples", 0, "--report_to", "none"),
+            *("--resume_from_checkpoint", "me/leaves-sage"),
+        )
+        assert json.loads(done.stdout)["steps"] == 3
+        state = json.loads((published / "again" / "trainer_state.json").read_text())
+        assert {path.name for path in (published / "again").glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-3"}
+        assert state["global_step"] == 3
