@@ -35,6 +35,9 @@ def geometry_only(processor: BaseImageProcessor, channels: int) -> dict[str, Any
 EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 """Pictures that PIL converts without clipping; it would cut 16-bit values off at 255."""
 
+PROBES = ((61, 37), (37, 61), (640, 400))
+"""Sizes at which a processor is asked whether it only resizes: wide, tall, small and large."""
+
 
 class AlignedTransform:
     """
@@ -107,6 +110,7 @@ class AlignedTransform:
         self.random_crop_scale = random_crop_scale
         self.horizontal_flip = horizontal_flip
         self.color_jitter = color_jitter
+        self._only_resizes: bool | None = None
 
     def __call__(self, row: dict[str, Any], generator: np.random.Generator | None = None) -> dict[str, Any]:
         """
@@ -175,15 +179,28 @@ class AlignedTransform:
         return output["pixel_values"][0].float()
 
     def _process_map(self, saliency: Image.Image, shape: torch.Size) -> torch.Tensor | None:
-        channels = 3 if self.num_channels == 3 else 1
-        image = saliency.convert("RGB") if channels == 3 else saliency
-        values = self._process_band(image, **geometry_only(self.processor, channels))[:1] / 255
+        if self._only_resizes is None:
+            self._only_resizes = all(map(self._plainly_resized, PROBES))
+        size = shape[-2:]
+        values = (_resized(saliency, size) if self._only_resizes else self._replayed(saliency)) / 255
         if values.shape[-2:] != shape[-2:]:
             raise DataError(
                 f"{type(self.processor).__name__} makes pictures of {tuple(shape[-2:])} but maps of "
                 f"{tuple(values.shape[-2:])}; it can't be replayed on maps."
             )
         return values.clamp(0, 1) if values.max() > 0 else None
+
+    def _replayed(self, saliency: Image.Image) -> torch.Tensor:
+        """The processor's own geometry of a map, from 0 to 255."""
+        channels = 3 if self.num_channels == 3 else 1
+        image = saliency.convert("RGB") if channels == 3 else saliency
+        return self._process_band(image, **geometry_only(self.processor, channels))[:1]
+
+    def _plainly_resized(self, size: tuple[int, int]) -> bool:
+        """Whether the processor does to noise of (width, height) pixels what a plain resize does, pixel for pixel."""
+        noise = np.random.default_rng(0).integers(0, 256, size[::-1], dtype=np.uint8)
+        replayed = self._replayed(Image.fromarray(noise))
+        return torch.equal(replayed, _resized(Image.fromarray(noise), replayed.shape[-2:]))
 
     def _augment(
         self, bands: list[Image.Image], saliency: Image.Image | None, generator: np.random.Generator | None
@@ -203,6 +220,12 @@ class AlignedTransform:
                 factor = 1 + generator.uniform(-self.color_jitter, self.color_jitter)
                 bands = [enhance(band).enhance(factor) for band in bands]
         return bands, saliency
+
+
+def _resized(grey: Image.Image, size: torch.Size) -> torch.Tensor:
+    """A grey picture at (height, width), as (1, height, width) of numbers from 0 to 255."""
+    height, width = size
+    return torch.from_numpy(np.array(grey.resize((width, height), Image.Resampling.BILINEAR)))[None].float()
 
 
 def picture_bands(picture: Any, num_channels: int) -> list[Image.Image]:
