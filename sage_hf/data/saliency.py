@@ -106,13 +106,14 @@ def _stretched(image: Image.Image) -> Image.Image | None:
     return image.point(np.round(values.clip(max=1) * 255).astype(np.uint8).tolist())
 
 
-def saliency_map(image: Image.Image, picture_size: tuple[int, int]) -> Image.Image | None:
+def saliency_map(image: Image.Image, picture_size: tuple[int, int], *, stretch: bool = True) -> Image.Image | None:
     """
     A map as an 8-bit picture of the size of its image, ready to go through the image's own geometry.
 
     Args:
         image (`PIL.Image.Image`): the map, see [`saliency_array`].
         picture_size (`tuple[int, int]`): (width, height) of its image, after EXIF rotation.
+        stretch (`bool`, *optional*, defaults to `True`): to the size of its image; if not, the map's own resolution.
 
     Returns:
         `PIL.Image.Image`: mode `L`, 255 at the map's maximum; `None` for a blank map.
@@ -126,6 +127,6 @@ def saliency_map(image: Image.Image, picture_size: tuple[int, int]) -> Image.Ima
     else:
         values = covering_saliency(image, picture_size)
         grey = None if values is None else Image.fromarray(np.round(values * 255).astype(np.uint8))
-    if grey is None:
-        return None
-    return grey if grey.size == picture_size else grey.resize(picture_size, Image.Resampling.BILINEAR)
+    if grey is None or not stretch or grey.size == picture_size:
+        return grey
+    return grey.resize(picture_size, Image.Resampling.BILINEAR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX
 """Pictures that PIL converts without clipping; it would cut 16-bit values off at 255."""
 
 PROBES = ((61, 37), (37, 61), (640, 400))
-"""Sizes at which a processor is asked whether it only resizes: wide, tall, small and large."""
+"""Sizes at which it is tried what a processor does: wide, tall, small and large."""
 
 
 class AlignedTransform:
@@ -110,7 +111,6 @@ class AlignedTransform:
         self.random_crop_scale = random_crop_scale
         self.horizontal_flip = horizontal_flip
         self.color_jitter = color_jitter
-        self._only_resizes: bool | None = None
 
     def __call__(self, row: dict[str, Any], generator: np.random.Generator | None = None) -> dict[str, Any]:
         """
@@ -137,7 +137,7 @@ class AlignedTransform:
         saliency = row.get(self.saliency_column) if self.saliency_column else None
         if saliency is not None:
             try:
-                saliency = saliency_map(saliency, bands[0].size)
+                saliency = saliency_map(saliency, bands[0].size, stretch=not self._only_resizes)
             except DataError as error:
                 raise DataError(f"column {self.saliency_column!r}: {error}") from None
         bands, saliency = self._augment(bands, saliency, generator)
@@ -179,28 +179,37 @@ class AlignedTransform:
         return output["pixel_values"][0].float()
 
     def _process_map(self, saliency: Image.Image, shape: torch.Size) -> torch.Tensor | None:
-        if self._only_resizes is None:
-            self._only_resizes = all(map(self._plainly_resized, PROBES))
         size = shape[-2:]
         values = (_resized(saliency, size) if self._only_resizes else self._replayed(saliency)) / 255
-        if values.shape[-2:] != shape[-2:]:
+        if values.shape[-2:] != size:
             raise DataError(
-                f"{type(self.processor).__name__} makes pictures of {tuple(shape[-2:])} but maps of "
+                f"{type(self.processor).__name__} makes pictures of {tuple(size)} but maps of "
                 f"{tuple(values.shape[-2:])}; it can't be replayed on maps."
             )
         return values.clamp(0, 1) if values.max() > 0 else None
 
-    def _replayed(self, saliency: Image.Image) -> torch.Tensor:
+    def _replayed(self, saliency: Image.Image, channels: int | None = None) -> torch.Tensor:
         """The processor's own geometry of a map, from 0 to 255."""
-        channels = 3 if self.num_channels == 3 else 1
+        channels = channels or self._map_channels
         image = saliency.convert("RGB") if channels == 3 else saliency
         return self._process_band(image, **geometry_only(self.processor, channels))[:1]
 
-    def _plainly_resized(self, size: tuple[int, int]) -> bool:
-        """Whether the processor does to noise of (width, height) pixels what a plain resize does, pixel for pixel."""
-        noise = np.random.default_rng(0).integers(0, 256, size[::-1], dtype=np.uint8)
-        replayed = self._replayed(Image.fromarray(noise))
-        return torch.equal(replayed, _resized(Image.fromarray(noise), replayed.shape[-2:]))
+    @cached_property
+    def _only_resizes(self) -> bool:
+        """Whether the processor does to pictures of noise what a plain resize does, pixel for pixel."""
+        replayed = [(noise, self._replayed(noise)) for noise in map(_noise, PROBES)]
+        return all(torch.equal(values, _resized(noise, values.shape[-2:])) for noise, values in replayed)
+
+    @cached_property
+    def _map_channels(self) -> int:
+        """One channel where the processor takes one and does to it what it does to three, which costs three times."""
+        if self.num_channels != 3:
+            return 1
+        try:
+            same = all(torch.equal(*(self._replayed(_noise(size), count) for count in (1, 3))) for size in PROBES)
+        except (IndexError, RuntimeError, TypeError, ValueError):  # it takes three channels alone
+            same = False
+        return 1 if same else 3
 
     def _augment(
         self, bands: list[Image.Image], saliency: Image.Image | None, generator: np.random.Generator | None
@@ -211,7 +220,8 @@ class AlignedTransform:
             generator = np.random.default_rng(int(torch.randint(2**62, ())))
         if self.random_crop_scale is not None:
             box = random_box(bands[0].size, self.random_crop_scale, generator)
-            bands, saliency = [band.crop(box) for band in bands], saliency and saliency.crop(box)
+            saliency = saliency and crop_map(saliency, box, bands[0].size)
+            bands = [band.crop(box) for band in bands]
         if generator.random() < self.horizontal_flip:
             mirror = Image.Transpose.FLIP_LEFT_RIGHT
             bands, saliency = [band.transpose(mirror) for band in bands], saliency and saliency.transpose(mirror)
@@ -220,6 +230,27 @@ class AlignedTransform:
                 factor = 1 + generator.uniform(-self.color_jitter, self.color_jitter)
                 bands = [enhance(band).enhance(factor) for band in bands]
         return bands, saliency
+
+
+def crop_map(saliency: Image.Image, box: tuple[int, int, int, int], picture_size: tuple[int, int]) -> Image.Image:
+    """
+    A map cropped like its picture; one of another resolution keeps about its own.
+
+    Args:
+        saliency (`PIL.Image.Image`): mode `L`.
+        box (`tuple[int, int, int, int]`): left, upper, right, lower, in pixels of the picture.
+        picture_size (`tuple[int, int]`): (width, height) of the picture.
+    """
+    if saliency.size == picture_size:
+        return saliency.crop(box)
+    across, down = saliency.width / picture_size[0], saliency.height / picture_size[1]
+    left, upper, right, lower = box[0] * across, box[1] * down, box[2] * across, box[3] * down
+    size = max(1, round(right - left)), max(1, round(lower - upper))
+    return saliency.resize(size, Image.Resampling.BILINEAR, box=(left, upper, right, lower))
+
+
+def _noise(size: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, size[::-1], dtype=np.uint8))
 
 
 def _resized(grey: Image.Image, size: torch.Size) -> torch.Tensor:
