@@ -53,25 +53,53 @@ def saliency_array(image: Image.Image) -> np.ndarray | None:
                 "values as a grey picture."
             )
         values = colours[..., 0]
-    values = values.astype(np.float32)
+    return relative_saliency(values)
+
+
+def relative_saliency(values: np.ndarray) -> np.ndarray | None:
+    """
+    Values of any scale, relative to their own maximum.
+
+    Args:
+        values (`numpy.ndarray`): (height, width), boolean, whole or floating-point numbers from 0 on.
+
+    Returns:
+        `numpy.ndarray`: float32, (height, width), in [0, 1] with a maximum of 1; `None` if all are 0.
+
+    Raises:
+        [`DataError`]: NaN, infinite or negative values.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from sage_hf.data.saliency import relative_saliency
+    >>> relative_saliency(np.array([[0, 1, 4]])).tolist()
+    [[0.0, 0.25, 1.0]]
+
+    ```
+    """
+    # 64 bits hold what 32 would round to zero or infinity; they are not spent on files that have no more than 32.
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
     if not np.isfinite(values).all():
         raise DataError("the map has NaN or infinite values. Replace them (0 is irrelevant).")
-    highest = float(values.max(initial=0.0))
-    if float(values.min(initial=0.0)) < 0:
-        raise DataError(f"the map has negative values (lowest {values.min():g}). Shift it so that 0 is irrelevant.")
-    return values / highest if highest > 0 else None
+    highest, lowest = values.max(initial=0.0), values.min(initial=0.0)
+    if lowest < 0:
+        raise DataError(f"the map has negative values (lowest {lowest:g}). Shift it so that 0 is irrelevant.")
+    return (values / highest).astype(np.float32) if highest > 0 else None
 
 
 def same_aspect(map_size: tuple[int, int], image_size: tuple[int, int]) -> bool:
     """
-    Whether a map covers its picture: the same shape at any resolution, up to a rounding of one map pixel.
+    Whether a map covers its picture: the same shape at any resolution, up to a rounding of one pixel of the smaller.
 
     Args:
         map_size (`tuple[int, int]`): (width, height) in pixels.
         image_size (`tuple[int, int]`): (width, height) in pixels.
     """
     (map_width, map_height), (width, height) = map_size, image_size
-    return abs(map_width * height - map_height * width) <= max(width, height)
+    return abs(map_width * height - map_height * width) <= max(width, height, map_width, map_height)
 
 
 def covering_saliency(image: Image.Image, picture_size: tuple[int, int]) -> np.ndarray | None:
