@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from .data.pictures import ANNOTATORS
 from .forwarding import VIEW_FORWARDS
 from .objectives import Objective, SageObjective
 from .objectives.base import describe
@@ -70,6 +71,11 @@ class SageTrainingArguments(TrainingArguments):
         image_column (`str`, *optional*, defaults to `"image"`): name of the picture column of raw datasets.
         saliency_column (`str`, *optional*, defaults to `"saliency"`): name of the saliency column.
         label_column (`str`, *optional*, defaults to `"label"`): name of the label column.
+        annotators (`str`, *optional*, defaults to `"random"`):
+            What becomes of several annotators' maps, where the saliency column holds a list of maps for a picture:
+            `"random"` draws one annotator for each row and epoch, so that over the epochs every annotator counts alike
+            and each map stays what a human marked; `"mean"`, `"union"` and `"intersection"` combine them. Annotators
+            whose map is missing or blank did not mark the picture, and do not count.
         random_crop_scale (`float`, *optional*):
             Train on random crops that keep at least this share of a picture's area, in (0, 1]. No crops if not given.
         horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring a training picture.
@@ -118,6 +124,12 @@ class SageTrainingArguments(TrainingArguments):
     image_column: str = field(default="image", metadata={"help": "Name of the picture column."})
     saliency_column: str = field(default="saliency", metadata={"help": "Name of the saliency column."})
     label_column: str = field(default="label", metadata={"help": "Name of the label column."})
+    annotators: str = field(
+        default="random",
+        metadata={
+            "help": "Of several annotators' maps: random (one for each row and epoch), mean, union, intersection."
+        },
+    )
     random_crop_scale: float | None = field(
         default=None, metadata={"help": "Random crops that keep at least this share of the area, in (0, 1]."}
     )
@@ -134,7 +146,8 @@ class SageTrainingArguments(TrainingArguments):
         if not torch.accelerator.is_available():
             # There is nothing to pin memory for, and the data loader would warn in every epoch.
             self.dataloader_pin_memory = False
-        for name, choices in (("guidance", ("none", *GUIDANCE)), ("view_forward", VIEW_FORWARDS)):
+        named = {"guidance": ("none", *GUIDANCE), "view_forward": VIEW_FORWARDS, "annotators": ANNOTATORS}
+        for name, choices in named.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"Unknown {name} {value!r}. Choose one of {', '.join(choices)}.")
         if not isinstance(self.degradation, str):

@@ -93,6 +93,7 @@ class Preparation:
             label_column=args.label_column,
             require_label=labelled,
             num_channels=getattr(self.config, "num_channels", 3),
+            annotators=args.annotators,
             **random,
         )
         described = _describe(dataset, name)
