@@ -81,9 +81,14 @@ class SageTrainingArguments(TrainingArguments):
         horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring a training picture.
         color_jitter (`float`, *optional*, defaults to 0.0):
             Change brightness, contrast and saturation of training pictures by up to this share, in [0, 1).
+        shuffle_buffer_size (`int`, *optional*, defaults to 0):
+            Shuffle a training stream (`datasets.IterableDataset`) anew in each epoch, by the seed: its shards, and its
+            rows by a buffer of this many, which holds them as they are stored. 0 leaves the stream's order alone.
+            Other datasets are always shuffled as a whole.
         check_rows (`int`, *optional*, defaults to 2000):
             How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0
-            for none. Rows that are not checked still raise an error that names them when training meets them.
+            for none. Of a stream, the first 100 at most. Rows that are not checked still raise an error that names
+            them when training meets them.
 
     Raises:
         `ValueError`: an unknown name, or a number out of its range.
@@ -137,6 +142,9 @@ class SageTrainingArguments(TrainingArguments):
     color_jitter: float = field(
         default=0.0, metadata={"help": "Change brightness, contrast and saturation by up to this share, in [0, 1)."}
     )
+    shuffle_buffer_size: int = field(
+        default=0, metadata={"help": "Rows of a training stream to shuffle at a time, 0 for its own order."}
+    )
     check_rows: int = field(
         default=2000, metadata={"help": "Rows to decode and check before training: -1 for all, 0 for none."}
     )
@@ -173,6 +181,8 @@ class SageTrainingArguments(TrainingArguments):
                 raise ValueError(
                     f"class_weights must be 'balanced' or numbers above 0, got {' '.join(self.class_weights)}."
                 )
+        if self.shuffle_buffer_size < 0:
+            raise ValueError(f"shuffle_buffer_size must be 0 or more, got {self.shuffle_buffer_size}.")
         if self.check_rows < -1:
             raise ValueError(f"check_rows must be -1 (all), 0 (none) or a number of rows, got {self.check_rows}.")
         self.objective()

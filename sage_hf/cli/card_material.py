@@ -11,12 +11,14 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from huggingface_hub import HfApi
 from transformers import EvalPrediction
 from transformers.trainer_utils import PredictionOutput
 from transformers.utils import CONFIG_NAME, cached_file, logging
 from transformers.utils.hub import extract_commit_hash
 
 from ..data.saliency import DataError
+from ..data.streams import StreamedDataset, known_rows
 from ..evaluation import METRICS, bootstrap_intervals
 from ..objectives import SageObjective
 from ..trainer import SageTrainer
@@ -76,12 +78,19 @@ def comparable(others: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]
     return [{name: other[name] for name in kept} for other in others if other["steps"] == steps]
 
 
-def fingerprint(splits: datasets.DatasetDict, args: SageTrainingArguments) -> dict[str, str]:
+def fingerprint(
+    splits: datasets.DatasetDict | datasets.IterableDatasetDict, args: SageTrainingArguments
+) -> dict[str, str]:
     """
     What two runs must share to stand in one table: the rows of each split, with a checksum of their labels, and how
-    many rows an optimizer step takes.
+    many rows an optimizer step takes. Of a stream, the rows as its dataset counts them, without the labels.
     """
-    rows = {name: f"{len(split)} rows, labels {_checksum(split, args.label_column)}" for name, split in splits.items()}
+    rows = {
+        name: f"{known_rows(split) or 'unknown'} rows, streamed"
+        if isinstance(split, datasets.IterableDataset)
+        else f"{len(split)} rows, labels {_checksum(split, args.label_column)}"
+        for name, split in splits.items()
+    }
     step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     return rows | {"optimizer step": f"{step} rows"}
 
@@ -91,10 +100,14 @@ def _checksum(split: datasets.Dataset, label_column: str) -> str:
     return f"{zlib.crc32(json.dumps(labels).encode()):08x}"
 
 
-def revision_of(splits: datasets.DatasetDict) -> str | None:
-    """The commit of the Hub dataset that the splits were downloaded from, `None` for local data."""
+def revision_of(
+    splits: datasets.DatasetDict | datasets.IterableDatasetDict, repo_id: str, revision: str | None, api: HfApi
+) -> str | None:
+    """The commit of the Hub dataset that the splits were downloaded from; of streams, the one that is there now."""
     # `datasets` keeps what it downloaded in a folder that is named after the commit.
     for split in splits.values():
+        if isinstance(split, datasets.IterableDataset):
+            return api.dataset_info(repo_id, revision=revision).sha
         for file in split.cache_files:
             if re.fullmatch(r"[0-9a-f]{40}", commit := Path(file["filename"]).parent.name):
                 return commit
@@ -123,8 +136,8 @@ def draw_pictures(trainer: SageTrainer, count: int) -> dict[str, str]:
         return {}
     dataset: Any = trainer.train_dataset
     rows: list[dict[str, Any]] = []
-    for index in range(len(dataset)):
-        row = dataset[index]
+    streamed = isinstance(dataset, StreamedDataset)
+    for row in dataset if streamed else (dataset[index] for index in range(len(dataset))):
         if row.get("saliency") is not None:
             rows.append(row)
         if len(rows) == max(count, *objective.fewest_rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ from ..checks import check_output_dir
 from ..data.labels import problem_type_of
 from ..data.loading import check_folder, class_names, load_saliency_dataset
 from ..data.saliency import DataError
+from ..data.streams import CHECKED_ROWS, undecoded
 from ..evaluation import METRICS
 from ..heads import how_to_load, load_image_classifier
 from ..hub.push import fetch_card, push_run
@@ -53,6 +55,13 @@ class RunArguments:
     train_split: str = field(default="train", metadata={"help": "Split to train on."})
     eval_split: str = field(
         default="validation", metadata={"help": "Split to evaluate on during training, if the dataset has it."}
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read rows as they are needed, in place of downloading the dataset first. See also "
+            "shuffle_buffer_size."
+        },
     )
     problem_type: str | None = field(
         default=None,
@@ -174,6 +183,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         revision=run_args.dataset_revision,
         label_column=args.label_column,
         problem_type=run_args.problem_type,
+        streaming=run_args.streaming,
     )
     if run_args.train_split not in splits:
         raise DataError(f"{run_args.dataset} has no split {run_args.train_split!r}; it has {', '.join(splits)}.")
@@ -235,7 +245,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         published = None if Path(run_args.dataset).exists() else run_args.dataset
         trainer.create_model_card(
             dataset=published,
-            dataset_revision=revision_of(splits) if published else None,
+            dataset_revision=revision_of(splits, published, run_args.dataset_revision, hub) if published else None,
             base_model_revision=model_revision(run_args.model, run_args.model_revision),
             license=run_args.license,
             annotation=run_args.annotation,
@@ -257,9 +267,14 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     return results if trainer.is_world_process_zero() else None
 
 
-def _has_labels(split: datasets.Dataset, label_column: str) -> bool:
-    """Whether a split can be evaluated on: the Hub's hidden test labels are -1 throughout."""
-    return label_column in split.column_names and any(label not in (None, -1) for label in split[label_column])
+def _has_labels(split: datasets.Dataset | datasets.IterableDataset, label_column: str) -> bool:
+    """Whether a split can be evaluated on: the Hub's hidden test labels are -1 throughout. Streams show some rows."""
+    if label_column not in (split.column_names or ()):
+        return False
+    labels = split[label_column]
+    if isinstance(split, datasets.IterableDataset):
+        labels = itertools.islice(undecoded(split)[label_column], CHECKED_ROWS)
+    return any(label not in (None, -1) for label in labels)
 
 
 def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:

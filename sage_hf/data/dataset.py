@@ -99,9 +99,14 @@ class Augmentation:
         """To be called before the rows of an epoch are read."""
         self._epoch.fill_(epoch)
 
-    def generator(self, index: int) -> np.random.Generator:
-        """The source of randomness of a row in this epoch."""
-        return np.random.default_rng((self.seed, int(self._epoch), index))
+    @property
+    def epoch(self) -> int:
+        """The one that was set last."""
+        return int(self._epoch)
+
+    def generator(self, *row: int) -> np.random.Generator:
+        """The source of randomness of a row in this epoch: a row's index, or in a stream its index and its shard's."""
+        return np.random.default_rng((self.seed, self.epoch, *row))
 
 
 class TransformedDataset(torch.utils.data.Dataset):
@@ -172,25 +177,3 @@ class TransformedDataset(torch.utils.data.Dataset):
                 f"{self.name}, column {self.transform.saliency_column!r}: no row has a map that marks anything: there "
                 "is nothing to be guided by. Use guidance='none' for plain fine-tuning."
             )
-
-
-class _StreamTransform:
-    """A transform of a streamed row, by its place in the stream."""
-
-    def __init__(self, transform: AlignedTransform, name: str, augmentation: Augmentation):
-        self.transform, self.name, self.augmentation = transform, name, augmentation
-
-    def __call__(self, row: dict[str, Any], index: int) -> dict[str, Any]:
-        try:
-            return self.transform(row, self.augmentation.generator(index))
-        except DataError as error:
-            raise DataError(f"{self.name}, row {index} of the stream, {error}") from None
-
-
-def transformed_stream(
-    dataset: datasets.IterableDataset, transform: AlignedTransform, name: str, augmentation: Augmentation
-) -> datasets.IterableDataset:
-    """A raw stream seen through an [`AlignedTransform`]: streams have no `with_transform`, so it is a `map`."""
-    dataset = readable(dataset, transform)
-    each = _StreamTransform(transform, name, augmentation)
-    return dataset.map(each, with_indices=True, remove_columns=dataset.column_names)
