@@ -73,18 +73,20 @@ def load_saliency_dataset(
             ) from error
     if streaming:
         return check_stream_labels(
-            datasets.IterableDatasetDict({split: _as_stream(rows) for split, rows in splits.items()}),
+            datasets.IterableDatasetDict({split: _as_stream(split, rows) for split, rows in splits.items()}),
             label_column,
             problem_type,
         )
     return encode_labels(splits, label_column, problem_type)
 
 
-def _as_stream(rows: datasets.Dataset | datasets.IterableDataset) -> datasets.IterableDataset:
-    """Rows saved by `save_to_disk` as a stream, in as many shards as several processes and workers can share."""
+def _as_stream(name: str, rows: datasets.Dataset | datasets.IterableDataset) -> datasets.IterableDataset:
+    """A split saved by `save_to_disk` as a stream, in as many shards as several processes and workers can share."""
     if isinstance(rows, datasets.IterableDataset):
         return rows
-    return rows.to_iterable_dataset(num_shards=max(1, min(DISK_SHARDS, len(rows))))
+    stream = rows.to_iterable_dataset(num_shards=min(DISK_SHARDS, len(rows)))
+    stream.info.splits = datasets.SplitDict({name: datasets.SplitInfo(name, num_examples=len(rows))})
+    return stream
 
 
 def check_folder(path: str) -> None:
@@ -125,9 +127,9 @@ def check_stream_labels(
             named[name] = names
         elif kind != REGRESSION and not getattr(inner_feature(feature), "dtype", "").startswith("float"):
             raise DataError(
-                f"the {name} split: column {label_column!r} holds {feature}, and which classes there are can't be known "
-                "without reading the whole stream. Give the column the type ClassLabel(names=...), as `sage-hf data "
-                "build` does and `dataset.class_encode_column` can, or train without streaming."
+                f"the {name} split: column {label_column!r} holds {feature}, and which classes there are can't be "
+                "known without reading the whole stream. Give the column the type ClassLabel(names=...), as "
+                "`sage-hf data build` does and `dataset.class_encode_column` can, or train without streaming."
             )
     if len({tuple(names) for names in named.values()}) > 1:
         raise DataError(f"the splits name the classes of column {label_column!r} differently: {named}.")

@@ -192,9 +192,14 @@ class SkippingCollator:
 
 
 def known_rows(dataset: datasets.IterableDataset) -> int | None:
-    """How many rows a stream has, by what its dataset says of the split; `None` if it says nothing."""
-    split = (dataset.info.splits or {}).get(str(dataset.split))
-    return getattr(split, "num_examples", None) or None
+    """
+    How many rows a stream has, by what its dataset says of the split; `None` if it says nothing.
+
+    A dataset still says so of a stream that was filtered or cut since.
+    """
+    splits = dataset.info.splits or {}
+    name = next(iter(splits)) if dataset.split is None and len(splits) == 1 else str(dataset.split)
+    return (splits[name].num_examples or None) if name in splits else None
 
 
 def undecoded(dataset: datasets.IterableDataset) -> datasets.IterableDataset:
