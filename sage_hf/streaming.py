@@ -38,7 +38,7 @@ class StreamTrainer(CheckpointTrainer):
     preparation: Preparation
     _steps_by_rows = False
     """Whether `max_steps` follows from the rows of a stream, rather than being the user's."""
-    _latest_batch: dict[str, Any] | None = None
+    _idle_batch: dict[str, Any] | None = None
 
     # ---- Length ----
 
@@ -65,7 +65,7 @@ class StreamTrainer(CheckpointTrainer):
         dataset, args = self.train_dataset, self.args
         if not isinstance(dataset, StreamedDataset):
             return super().get_train_dataloader()
-        self._latest_batch = None
+        self._idle_batch = None
         loader: DataLoader = DataLoader(
             dataset,
             batch_size=self._train_batch_size,
@@ -99,23 +99,18 @@ class StreamTrainer(CheckpointTrainer):
             batches (`list[dict]`): of this process.
             num_batches (`int`): how many a step takes.
             rows (`torch.Tensor`): of all processes in this step, ().
-
-        Raises:
-            [`DataError`]: this process never had a row.
         """
-        if batches:
-            self._latest_batch = batches[-1]
         if len(batches) == num_batches:
             return batches
         if not rows.item():
             self.control.should_epoch_stop = True
             return []
-        if self._latest_batch is None:
-            raise DataError(
-                f"The training stream has no row for process {self.args.process_index} of "
-                f"{self.args.world_size}. Start fewer processes."
-            )
-        return batches + [self._latest_batch | {IDLE: True}] * (num_batches - len(batches))
+        if self._idle_batch is None:
+            # Not a batch that was trained on: a resumed process may have none left. Two rows, which batch
+            # normalisation asks for.
+            dataset: Any = self.train_dataset
+            self._idle_batch = self.data_collator([dataset.first_row()] * 2) | {IDLE: True}
+        return batches + [self._idle_batch] * (num_batches - len(batches))
 
     # ---- Epochs ----
 

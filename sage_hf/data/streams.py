@@ -117,6 +117,10 @@ class StreamedDataset(torch.utils.data.IterableDataset):
         """
         self._skip.copy_(torch.tensor([epoch, batches, batch_size]))
 
+    def first_row(self) -> dict[str, Any]:
+        """The first row of the whole stream, whichever process it belongs to."""
+        return self._transformed(next(iter(self._whole)))
+
     def _rows_to_skip(self) -> int:
         epoch, batches, batch_size = self._skip.tolist()
         if self.augmentation is None or epoch != self.augmentation.epoch:

@@ -1,4 +1,4 @@
-"""A run on a shuffled stream that was killed and resumed is the run that was not: rows, losses and weights, bit by bit."""
+"""A run on a shuffled stream that was killed and resumed is the run that was not: rows, losses and weights."""
 
 import shutil
 
@@ -13,7 +13,7 @@ from tests.test_trainer import make_trainer
 STEPS = 9
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -23,7 +23,7 @@ class Kill(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         if state.global_step == self.step:
-            raise Killed
+            raise KilledError
 
 
 def make_run(folder, processor, callbacks=(), **settings):
@@ -80,7 +80,7 @@ def test_killed_and_resumed_is_uninterrupted(tmp_path, processor, step, settings
 
     killed = make_run(tmp_path / "part", processor, [Kill(step)], **settings)
     before = seen_batches(killed)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         killed.train()
     resumed = make_run(tmp_path / "part", processor, **settings)
     after = seen_batches(resumed)
@@ -111,7 +111,7 @@ def test_a_finished_run_may_be_prolonged(tmp_path, processor):
 
 def test_what_is_skipped_is_not_transformed(tmp_path, processor, monkeypatch):
     killed = make_run(tmp_path, processor, [Kill(3)])
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         killed.train()
     resumed = make_run(tmp_path, processor, check_rows=0)
     transformed = []
