@@ -20,7 +20,7 @@ from tests.conftest import CLASSES, SIZE, make_model
 
 def make_stream(rows, num_shards):
     """Pictures of one grey each, which tells rows apart; all maps are the same, so that only their crops differ."""
-    saliency = np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1))
+    saliency = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
     columns = {
         "image": [Image.new("RGB", (SIZE, SIZE), (10 * row,) * 3) for row in range(rows)],
         "saliency": [Image.fromarray(saliency)] * rows,
