@@ -115,7 +115,7 @@ class StreamTrainer(CheckpointTrainer):
     # ---- Epochs ----
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        # `accelerate` tells a dataset its epoch only if no sampler asks to be told.
+        # Streams are told by `accelerate`, all others only if no sampler asks to be told.
         self.preparation.augmentation.set_epoch(kwargs["epoch"])
         super()._run_epoch(*args, **kwargs)
 

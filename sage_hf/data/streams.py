@@ -97,11 +97,19 @@ class StreamedDataset(torch.utils.data.IterableDataset):
         self._skip = torch.full((3,), -1, dtype=torch.int64).share_memory_()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        if self.augmentation is not None:
-            self.stream.set_epoch(self.augmentation.epoch)
         skipped = self._rows_to_skip()
         for count, row in enumerate(self.stream):
             yield {} if count < skipped else self._transformed(row)
+
+    def set_epoch(self, epoch: int) -> None:
+        """
+        Choose the epoch whose order and augmentation the next pass has; without augmentation, there is but one.
+
+        Not left to `__iter__`: the workers of a process share the stream's epoch, and would change it all at once.
+        """
+        if self.augmentation is not None:
+            self.augmentation.set_epoch(epoch)
+            self.stream.set_epoch(epoch)
 
     def skip(self, epoch: int, batches: int, batch_size: int) -> None:
         """

@@ -45,7 +45,7 @@ def streamed(stream, process_index=0, num_processes=1, **settings):
 
 
 def read(dataset, epoch=0, workers=0):
-    dataset.augmentation.set_epoch(epoch)
+    dataset.set_epoch(epoch)
     return [
         (row["labels"], tuple(row["pixel_values"].flatten().tolist()))
         for row in DataLoader(dataset, batch_size=None, num_workers=workers)
