@@ -168,8 +168,7 @@ def test_a_picture_that_can_not_be_read_is_named_before_training(tmp_path, proce
 def test_and_when_training_meets_it(tmp_path, processor):
     bad = CHECKED_ROWS + 5
     stream = damaged_stream(num_shards=2, rows=2 * bad, bad=bad + 2)
-    settings = {"max_steps": 60, "dataloader_num_workers": 2}
-    trainer = make_trainer(tmp_path, train_dataset=stream, processing_class=processor, **settings)
+    trainer = make_trainer(tmp_path, train_dataset=stream, processing_class=processor, max_steps=60)
     with pytest.raises(DataError, match=r"row 2 of shard 1, column 'image': the picture \(cut\.png\) can't be read"):
         trainer.train()
 

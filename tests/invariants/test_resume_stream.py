@@ -13,17 +13,12 @@ from tests.test_trainer import make_trainer
 STEPS = 9
 
 
-class KilledError(Exception):
-    pass
-
-
-class Kill(TrainerCallback):
+class Stop(TrainerCallback):
     def __init__(self, step):
         self.step = step
 
     def on_save(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KilledError
+        control.should_training_stop |= state.global_step == self.step
 
 
 def make_run(folder, processor, callbacks=(), **settings):
@@ -70,7 +65,6 @@ def losses(trainer):
         (6, {}),  # the second pass
         (3, {"gradient_accumulation_steps": 2}),
         (6, {"dataloader_num_workers": 2}),
-        (7, {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}),
     ],
 )
 def test_killed_and_resumed_is_uninterrupted(tmp_path, processor, step, settings):
@@ -78,10 +72,9 @@ def test_killed_and_resumed_is_uninterrupted(tmp_path, processor, step, settings
     expected = seen_batches(whole)
     whole.train()
 
-    killed = make_run(tmp_path / "part", processor, [Kill(step)], **settings)
+    killed = make_run(tmp_path / "part", processor, [Stop(step)], **settings)
     before = seen_batches(killed)
-    with pytest.raises(KilledError):
-        killed.train()
+    killed.train()
     resumed = make_run(tmp_path / "part", processor, **settings)
     after = seen_batches(resumed)
     resumed.train(resume_from_checkpoint=str(tmp_path / "part" / "run" / f"checkpoint-{step}"))
@@ -110,9 +103,8 @@ def test_a_finished_run_may_be_prolonged(tmp_path, processor):
 
 
 def test_what_is_skipped_is_not_transformed(tmp_path, processor, monkeypatch):
-    killed = make_run(tmp_path, processor, [Kill(3)])
-    with pytest.raises(KilledError):
-        killed.train()
+    killed = make_run(tmp_path, processor, [Stop(3)])
+    killed.train()
     resumed = make_run(tmp_path, processor, check_rows=0)
     transformed = []
     plain = AlignedTransform.__call__
