@@ -17,12 +17,11 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
-from .callbacks import EpochCallback
-from .checkpoints import CheckpointTrainer
 from .checks import check_model
 from .counting import StepCounts, count_rows
 from .data.collator import SaliencyCollator
 from .data.preparation import Preparation
+from .data.streams import StreamedDataset
 from .embeddings import EmbeddingCapture, config_of, release_captures
 from .forwarding import Encoder
 from .freezing import FrozenLayers
@@ -30,6 +29,7 @@ from .heads import how_to_load
 from .hub import record_run, write_model_card
 from .hub.run_record import energy_of
 from .objectives import Objective
+from .streaming import IDLE, StreamTrainer
 from .tasks import Task
 from .tracking import TermTracker
 from .training_args import SageTrainingArguments
@@ -38,7 +38,7 @@ from .version import __version__
 logger = logging.get_logger(__name__)
 
 
-class SageTrainer(CheckpointTrainer):
+class SageTrainer(StreamTrainer):
     """
     [`~transformers.Trainer`] that guides an image classifier by human saliency maps.
 
@@ -167,7 +167,6 @@ class SageTrainer(CheckpointTrainer):
         args.label_smoothing_factor = self.task.label_smoothing
         # Some models (those with a teacher) take no labels, so Trainer finds no name for them.
         self.label_names = self.label_names or ["labels"]
-        self.add_callback(EpochCallback(self.preparation.augmentation))
 
     # ---- Model ----
 
@@ -205,6 +204,7 @@ class SageTrainer(CheckpointTrainer):
             name: self.preparation.all(dataset, name, training=name == "train", check=check)
             for name, dataset in self._raw.items()
         }
+        self._bound_steps(self._prepared["train"])
         weights = self.preparation.class_weights(self._prepared["train"])
         self.task = Task(problem_type, int(config.num_labels or 0), weights, args.label_smoothing_factor)
         # Before accelerate wraps or compiles the model: hooks that come later are not part of a compiled graph.
@@ -248,9 +248,13 @@ class SageTrainer(CheckpointTrainer):
                 [`SageTrainer.get_batch_samples`] counts them; those of this batch if not given.
         """
         inputs = dict(inputs)
+        idle = inputs.pop(IDLE, False)
         labels = inputs.pop("labels")
         saliency, mask = inputs.pop("saliency", None), inputs.pop("saliency_mask", None)
 
+        if idle:
+            loss = 0.0 * self._encoder.idle_logits(model, inputs).sum()
+            return (loss, ImageClassifierOutput(loss=loss)) if return_outputs else loss
         terms: dict[str, Tensor] = {}
         if model.training and self._guides_now() and saliency is not None and mask is not None:
             logits, terms = self._guide(model, inputs, saliency, mask.nonzero().squeeze(1))
@@ -338,6 +342,8 @@ class SageTrainer(CheckpointTrainer):
         fewest = self.guidance_objective.fewest_rows if self.guidance_objective is not None else (0, 0)
         counts = self.accelerator.reduce(count_rows(batches, self.task, fewest, device), reduction="sum")
         self._rows_seen = self._rows_seen.to(device) + counts
+        if isinstance(self.train_dataset, StreamedDataset):
+            batches = self._end_together(batches, num_batches, counts[0])
         return batches, counts
 
     def annotated_share(self) -> float | None:

@@ -13,6 +13,7 @@ import torch
 from transformers.utils import logging
 
 from ..data.saliency import DataError
+from ..data.streams import CHECKED_ROWS, StreamedDataset, known_rows
 from ..evaluation.model_saliency import METHODS, model_saliency
 from ..objectives import SageObjective
 from ..trainer import SageTrainer
@@ -59,12 +60,19 @@ def comparable(others: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]
     return [{name: other[name] for name in kept} for other in others if other["steps"] == steps]
 
 
-def fingerprint(splits: datasets.DatasetDict, args: SageTrainingArguments) -> dict[str, str]:
+def fingerprint(
+    splits: datasets.DatasetDict | datasets.IterableDatasetDict, args: SageTrainingArguments
+) -> dict[str, str]:
     """
     What two runs must share to stand in one table: the rows of each split, with a checksum of their labels, and how
-    many rows an optimizer step takes.
+    many rows an optimizer step takes. Of a stream, the rows as its dataset counts them, without the labels.
     """
-    rows = {name: f"{len(split)} rows, labels {_checksum(split, args.label_column)}" for name, split in splits.items()}
+    rows = {
+        name: f"{known_rows(split) or 'unknown'} rows, streamed"
+        if isinstance(split, datasets.IterableDataset)
+        else f"{len(split)} rows, labels {_checksum(split, args.label_column)}"
+        for name, split in splits.items()
+    }
     step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     return rows | {"optimizer step": f"{step} rows"}
 
@@ -88,7 +96,8 @@ def draw_pictures(trainer: SageTrainer, count: int) -> dict[str, str]:
     if count < 1 or objective is None:
         return {}
     dataset: Any = trainer.train_dataset
-    with_map = (row for row in map(dataset.__getitem__, range(len(dataset))) if row.get("saliency") is not None)
+    each = dataset if isinstance(dataset, StreamedDataset) else map(dataset.__getitem__, range(len(dataset)))
+    with_map = (row for row in each if row.get("saliency") is not None)
     rows = list(itertools.islice(with_map, max(count, *objective.fewest_rows)))
     pixel_values, saliency = (torch.stack([row[name] for row in rows]) for name in ("pixel_values", "saliency"))
     _check_drawable(pixel_values)
@@ -147,11 +156,17 @@ def draw_alignment(
     }
 
 
-def _annotated(trainer: SageTrainer, split: datasets.Dataset, count: int) -> list[dict[str, Any]]:
-    """The first rows of a raw split that have a map, prepared without augmentation."""
+def _annotated(
+    trainer: SageTrainer, split: datasets.Dataset | datasets.IterableDataset, count: int
+) -> list[dict[str, Any]]:
+    """The first rows of a raw split that have a map, prepared without augmentation; of a stream's first rows alone."""
     column = trainer.args.saliency_column
-    if column not in split.column_names:
+    if column not in (split.column_names or ()):
         return []
+    prepared = trainer.preparation(split, "pictured", maps=True)
+    if isinstance(split, datasets.IterableDataset):
+        first = itertools.islice(prepared, CHECKED_ROWS)
+        return list(itertools.islice((row for row in first if row["saliency"] is not None), count))
     # The column alone, without decoding: there may be few maps, or none, among many pictures.
     batches = split.select_columns([column]).with_format("arrow").iter(1000)
     present = [
@@ -160,7 +175,6 @@ def _annotated(trainer: SageTrainer, split: datasets.Dataset, count: int) -> lis
         for row, valid in enumerate(table.column(column).is_valid().to_pylist())
         if valid
     ]
-    prepared = trainer.preparation(split, "pictured", maps=True)
     with_map = (row for row in map(prepared.__getitem__, present) if row["saliency"] is not None)
     return list(itertools.islice(with_map, count))
 

@@ -47,6 +47,13 @@ class RunArguments:
     eval_split: str = field(
         default="validation", metadata={"help": "Split to evaluate on during training, if the dataset has it."}
     )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read rows as they are needed, in place of downloading the dataset first. See also "
+            "shuffle_buffer_size."
+        },
+    )
     problem_type: str | None = field(
         default=None,
         metadata={
@@ -151,6 +158,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         revision=run_args.dataset_revision,
         label_column=args.label_column,
         problem_type=run_args.problem_type,
+        streaming=run_args.streaming,
     )
     if run_args.train_split not in splits:
         raise DataError(f"{run_args.dataset} has no split {run_args.train_split!r}; it has {', '.join(splits)}.")
@@ -199,7 +207,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     published = None if Path(run_args.dataset).exists() else run_args.dataset
     trainer.keep_for_card(
         dataset=published,
-        dataset_revision=revision_of(splits) if published else None,
+        dataset_revision=revision_of(splits, published, run_args.dataset_revision, hub) if published else None,
         base_model_revision=model_revision(run_args.model, run_args.model_revision),
         license=run_args.license,
         description=run_args.description,

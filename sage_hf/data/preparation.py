@@ -12,9 +12,10 @@ from transformers import BaseImageProcessor, PreTrainedConfig
 from ..models import output_names
 from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from ..training_args import SageTrainingArguments
-from .dataset import Augmentation, TransformedDataset, check_columns, transformed_stream
+from .dataset import Augmentation, TransformedDataset, check_columns
 from .labels import LabelReader, balanced_weights, class_names_of, lists_classes, problem_type_of
 from .saliency import DataError
+from .streams import StreamedDataset
 from .transforms import AlignedTransform
 
 
@@ -104,6 +105,8 @@ class Preparation:
             label_column=args.label_column,
             require_label=labelled,
             num_channels=getattr(self.config, "num_channels", 3),
+            # Drawing one is an augmentation: what is evaluated is compared with all of them.
+            annotators="mean" if args.annotators == "random" and not training else args.annotators,
             **random,
         )
         described = _describe(dataset, name)
@@ -120,8 +123,17 @@ class Preparation:
             lists=None if feature is None else lists_classes(feature),
         )
         if isinstance(dataset, datasets.IterableDataset):
-            return transformed_stream(dataset, transform, described, self.augmentation)
-        prepared = TransformedDataset(dataset, transform, described, self.augmentation)
+            split: dict[str, Any] = {}
+            if training:
+                split = {
+                    "augmentation": self.augmentation,
+                    "shuffle_buffer_size": args.shuffle_buffer_size,
+                    "process_index": args.process_index,
+                    "num_processes": args.world_size,
+                }
+            prepared: Any = StreamedDataset(dataset, transform, described, **split)
+        else:
+            prepared = TransformedDataset(dataset, transform, described, self.augmentation)
         if check and args.check_rows:
             prepared.check(args.check_rows, process_index=args.process_index, num_processes=args.world_size)
         return prepared

@@ -109,22 +109,39 @@ def covering_saliency(image: Image.Image, picture_size: tuple[int, int]) -> np.n
     Raises:
         [`DataError`]: as [`saliency_array`], and where the map's aspect differs from the picture's.
     """
-    if not same_aspect(image.size, picture_size):
-        raise DataError(
-            f"the map is {image.width}x{image.height}, its image {picture_size[0]}x{picture_size[1]}: their aspects "
-            "differ, so the map can't cover the image. Was one of them cropped, or rotated by an EXIF tag that the "
-            "other lacks?"
-        )
+    _check_aspect(image.size, picture_size)
     return saliency_array(image)
 
 
-def saliency_map(image: Image.Image, picture_size: tuple[int, int]) -> Image.Image | None:
+def _check_aspect(size: tuple[int, int], picture_size: tuple[int, int]) -> None:
+    if not same_aspect(size, picture_size):
+        raise DataError(
+            f"the map is {size[0]}x{size[1]}, its image {picture_size[0]}x{picture_size[1]}: their aspects "
+            "differ, so the map can't cover the image. Was one of them cropped, or rotated by an EXIF tag that the "
+            "other lacks?"
+        )
+
+
+def _stretched(image: Image.Image) -> Image.Image | None:
+    """
+    A grey picture of 8 bits with 255 at its maximum, `None` if it is black: what [`saliency_array`] gives, rounded to
+    8 bits, by a table of 256 values in place of a computation for each pixel.
+    """
+    highest = int(np.asarray(image.getextrema()).max())
+    if highest in (0, 255):
+        return image if highest else None
+    values = np.arange(256, dtype=np.float32) / highest
+    return image.point(np.round(values.clip(max=1) * 255).astype(np.uint8).tolist())
+
+
+def saliency_map(image: Image.Image, picture_size: tuple[int, int], *, stretch: bool = True) -> Image.Image | None:
     """
     A map as an 8-bit picture of the size of its image, ready to go through the image's own geometry.
 
     Args:
         image (`PIL.Image.Image`): the map, see [`saliency_array`].
         picture_size (`tuple[int, int]`): (width, height) of its image, after EXIF rotation.
+        stretch (`bool`, *optional*, defaults to `True`): to the size of its image; if not, the map's own resolution.
 
     Returns:
         `PIL.Image.Image`: mode `L`, 255 at the map's maximum; `None` for a blank map.
@@ -132,8 +149,12 @@ def saliency_map(image: Image.Image, picture_size: tuple[int, int]) -> Image.Ima
     Raises:
         [`DataError`]: as [`covering_saliency`].
     """
-    values = covering_saliency(image, picture_size)
-    if values is None:
-        return None
-    grey = Image.fromarray(np.round(values * 255).astype(np.uint8))
-    return grey if grey.size == picture_size else grey.resize(picture_size, Image.Resampling.BILINEAR)
+    if image.mode == "L":
+        _check_aspect(image.size, picture_size)
+        grey = _stretched(image)
+    else:
+        values = covering_saliency(image, picture_size)
+        grey = None if values is None else Image.fromarray(np.round(values * 255).astype(np.uint8))
+    if grey is None or not stretch or grey.size == picture_size:
+        return grey
+    return grey.resize(picture_size, Image.Resampling.BILINEAR)

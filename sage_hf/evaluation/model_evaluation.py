@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+from huggingface_hub import HfApi
 from transformers import AutoImageProcessor, PrinterCallback
 from transformers.utils import CONFIG_NAME
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
@@ -155,7 +156,9 @@ def evaluate_model(
             "model": str(model),
             "model_revision": model_revision(str(model), revision, config_file),
             "dataset": str(dataset),
-            "dataset_revision": None if Path(dataset).exists() else revision_of(rows),
+            "dataset_revision": None
+            if Path(dataset).exists()
+            else revision_of(rows, str(dataset), dataset_revision, HfApi()),
             "problem_type": problem_type,
             "classes": found.classes,
             "rows": {name: len(found.known[name]) for name in evaluated},

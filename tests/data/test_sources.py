@@ -164,9 +164,7 @@ def test_classes_come_from_what_is_marked(folder):
     _, rows = built(folder, path, out="several", problem_type="multi_label_classification")
     assert rows.features["label"] == datasets.List(datasets.ClassLabel(names=["healthy", "rust"]))
     assert rows["label"][:] == [[0], [1, 0], [0], [1], [0], []]
-    _, rows = built(
-        folder, path, out="chosen", problem_type="multi_label_classification", categories=("healthy",)
-    )
+    _, rows = built(folder, path, out="chosen", problem_type="multi_label_classification", categories=("healthy",))
     saliency = np.zeros(SIZE[::-1], dtype=np.uint8)
     saliency[:2, :2] = 255
     assert np.array_equal(np.asarray(rows[1]["saliency"]), saliency)
