@@ -60,24 +60,29 @@ class DatasetFiles:
         """Split, number of the first row, and a few stored rows at a time."""
         for split, shards in self.files.items():
             start = 0
-            for file in shards:
-                with pq.ParquetFile(file) as parquet:
-                    for batch in parquet.iter_batches(BATCH_ROWS):
-                        yield split, start, pa.Table.from_batches([batch])
-                        start += batch.num_rows
+            for table in _tables(shards):
+                yield split, start, table
+                start += len(table)
 
     def stream(self) -> datasets.IterableDatasetDict:
-        """The rows, streamed from the files, so that no second copy of them is made."""
-        return datasets.load_dataset(**self._arguments, streaming=True)
+        """
+        The rows, streamed from the files, so that no second copy of them is made.
+
+        Not by the reader of `datasets`: whoever reads slowly, as checks do, has all of a file in memory with it.
+        """
+        return datasets.IterableDatasetDict(
+            {
+                split: datasets.IterableDataset.from_generator(
+                    _rows, features=self.features, gen_kwargs={"files": shards}, split=datasets.NamedSplit(split)
+                )
+                for split, shards in self.files.items()
+            }
+        )
 
     def load(self, cache: Path) -> datasets.DatasetDict:
         """The rows, copied to a cache."""
-        return datasets.load_dataset(**self._arguments, cache_dir=str(cache))
-
-    @property
-    def _arguments(self) -> dict[str, Any]:
         files = {split: [str(file) for file in shards] for split, shards in self.files.items()}
-        return {"path": "parquet", "data_files": files, "features": self.features}
+        return datasets.load_dataset("parquet", data_files=files, features=self.features, cache_dir=str(cache))
 
     def fit(self, label_column: str) -> bool:
         """Whether they may go as they are: named and sized as the Hub likes it, classes named, pictures inside."""
@@ -92,6 +97,19 @@ class DatasetFiles:
                 if told != (split, index, len(shards)) or file.stat().st_size > 1.1 * SHARD_BYTES:
                     return False
         return all(_embedded(table) for _, _, table in self.batches())
+
+
+def _tables(files: list[Path]) -> Iterator[pa.Table]:
+    for file in files:
+        with pq.ParquetFile(file) as parquet:
+            for group in range(parquet.num_row_groups):  # asked for all at once, it keeps all
+                for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group]):
+                    yield pa.Table.from_batches([batch])
+
+
+def _rows(files: list[Path]) -> Iterator[dict[str, Any]]:
+    for table in _tables(files):
+        yield from table.to_pylist()
 
 
 def dataset_files(

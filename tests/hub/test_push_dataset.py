@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import PngImagePlugin
 
-from sage_hf.data import DataError
+from sage_hf.data import DataError, Source, build_dataset
 from sage_hf.data.parquet import ShardedWriter
 from sage_hf.errors import PushError
 from tests.conftest import CLASSES, make_dataset, make_rows
@@ -67,6 +67,28 @@ def test_a_built_folder_goes_as_it_is(server, tmp_path):
     assert "notes.txt" not in files_of(server)
     assert front_of(server)["license"] == "mit"
     check_files(server, splits)
+
+
+def test_what_build_wrote_is_pushed_with_a_whole_card(server, tmp_path):
+    lines = ["file,class"]
+    for folder in ("images", "maps"):
+        (tmp_path / folder).mkdir()
+    for index, row in enumerate(stored_rows(make_splits()["train"])):
+        (tmp_path / "images" / f"{index}.jpg").write_bytes(row["image"]["bytes"])
+        if row["saliency"]:
+            (tmp_path / "maps" / f"{index}.png").write_bytes(row["saliency"]["bytes"])
+        lines.append(f"{index}.jpg,{CLASSES[row['label']]}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    folders = {"images": tmp_path / "images", "saliency": (tmp_path / "maps",)}
+    source = Source(**folders, labels=tmp_path / "labels.csv", label_column="class")
+    build_dataset(source, out)
+    push(out, server)
+    name = "data/train-00000-of-00001.parquet"
+    assert server.read(REPO, name, kind="datasets") == (out / name).read_bytes()
+    assert "# leaves\n" in card_of(server)
+    assert "## Known limits" in card_of(server)
+    assert "# out" not in card_of(server)
 
 
 def test_the_front_matter_says_what_the_hub_wants(server, tmp_path):
