@@ -221,7 +221,8 @@ class SageTrainer(StreamTrainer):
         terms = self.guidance_objective.names if self.guidance_objective is not None else ()
         self._terms = TermTracker((self._loss_name, *terms, "annotated"))
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
-        config.sage = args.sage_settings(self.guidance_objective) | {"versions": versions}
+        weighted = {} if weights is None else {"class_weights": list(weights)}
+        config.sage = args.sage_settings(self.guidance_objective) | weighted | {"versions": versions}
 
     @property
     def _loss_name(self) -> str:
@@ -405,8 +406,7 @@ class SageTrainer(StreamTrainer):
             **kwargs: `model_name`, `dataset` (Hub id), `license`, `tags`, `finetuned_from`, as in `Trainer`;
                 `template`, as for [`~sage_hf.hub.write_model_card`]; any field of [`~sage_hf.hub.RunRecord`].
         """
-        given = kwargs | {"metrics": metrics}
-        self._card |= {name: value for name, value in given.items() if value is not None}
+        self.keep_for_card(metrics=metrics, **kwargs)
         if not self.is_world_process_zero():
             return
         record = record_run(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from .data.pictures import ANNOTATORS
+from .data.row_pictures import ANNOTATORS
 from .forwarding import VIEW_FORWARDS
 from .objectives import Objective, SageObjective
 from .objectives.base import describe

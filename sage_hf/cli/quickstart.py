@@ -106,7 +106,7 @@ def _is_own(path: Path) -> bool:
     return path.name in OWN_FILES
 
 
-def _processor() -> ViTImageProcessorPil:
+def digits_processor() -> ViTImageProcessorPil:
     return ViTImageProcessorPil(size={"height": SIZE, "width": SIZE})
 
 
@@ -168,8 +168,8 @@ def train_digits(
             model=digits_model(),
             args=args,
             # Transformed once: without augmentation a row is the same in every epoch.
-            train_dataset=[*map(AlignedTransform(_processor()), splits["train"])],
-            processing_class=_processor(),
+            train_dataset=[*map(AlignedTransform(digits_processor()), splits["train"])],
+            processing_class=digits_processor(),
             compute_metrics=classification_metrics,
         )
         trainer.remove_callback(transformers.PrinterCallback)
@@ -189,7 +189,7 @@ def train_digits(
 
 def _draw_views(splits: datasets.DatasetDict, path: Path) -> None:
     """Image, map, x+ and x- of the first picture of each of six digits."""
-    processor = _processor()
+    processor = digits_processor()
     transform = AlignedTransform(processor)
     labels = list(splits["train"]["label"])
     rows = [transform(splits["train"][labels.index(digit)]) for digit in range(6)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import datasets
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from ..tasks import REGRESSION
+from ..problem_types import REGRESSION
 from .labels import class_names_of, inner_feature, problem_type_of
 from .saliency import DataError
+from .streams import CHECKED_ROWS, undecoded
 
 DISK_SHARDS = 64
 """Shards of a stream from a folder of `save_to_disk`: any usual number of processes divides them."""
@@ -198,6 +200,16 @@ def _numbers_for_each_label(labels: list[list[Any]]) -> bool:
         return True
     lengths, values = {len(row) for row in labels}, {label for row in labels for label in row}
     return len(lengths) == 1 and lengths != {1} and values <= {0, 1}
+
+
+def has_labels(split: datasets.Dataset | datasets.IterableDataset, label_column: str) -> bool:
+    """Whether a split can be evaluated on: the Hub's hidden test labels are -1 throughout. Streams show some rows."""
+    if label_column not in (split.column_names or ()):
+        return False
+    labels = split[label_column]
+    if isinstance(split, datasets.IterableDataset):
+        labels = itertools.islice(undecoded(split)[label_column], CHECKED_ROWS)
+    return any(label not in (None, -1) for label in labels)
 
 
 def class_names(splits: datasets.DatasetDict | datasets.IterableDatasetDict, label_column: str) -> list[str]:

@@ -1,95 +1,95 @@
-"""A picture of a row as it is stored or decoded, and the map of one or several annotators."""
+"""Picture files on their way into a dataset: read whole, checked, and left as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import io
+import os
+import stat
+import warnings
+from functools import cache
+from pathlib import Path
 
-import datasets
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
-from .annotations import combine_saliency
-from .saliency import DataError, saliency_map
+from .annotations import check_pixels
+from .saliency import DataError
 
-ANNOTATORS = ("random", "mean", "union", "intersection")
-"""How the maps of several annotators become one."""
+FILE_BYTES = 512_000_000
+"""Largest picture file: above it, a file is not what it claims, and would not fit a row of Parquet."""
+ORIENTATION = 0x0112
 
 
-def decoded(picture: Any, tokens: dict[str, str | bool | None] | None = None) -> Any:
+@cache
+def picture_formats() -> tuple[str, ...]:
+    """The formats that Pillow reads by itself: Postscript is a program, which Pillow hands to an interpreter."""
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in ("EPS", "WMF"))
+
+
+def read_file(path: Path) -> bytes:
     """
-    The picture that a row holds.
-
-    Args:
-        picture: `{"bytes": ..., "path": ...}`, as `datasets` stores it; anything else is returned as it is.
-        tokens (`dict`, *optional*): access tokens by Hub repository, for paths that lead there.
-
-    Returns:
-        `PIL.Image.Image`: in its own mode, turned upright by its EXIF tag.
+    A regular file's content.
 
     Raises:
-        [`DataError`]: it can't be read.
+        [`DataError`]: it can't be read, has become a pipe or device, or is too large.
     """
-    if not isinstance(picture, dict):
-        return picture
     try:
-        return datasets.Image().decode_example(picture, token_per_repo_id=tokens)
-    except Exception as error:  # any decoder may raise anything on a damaged file
-        file = f" ({picture['path']})" if picture.get("path") else ""
-        raise DataError(
-            f"the picture{file} can't be read: {type(error).__name__}: {error}. Replace or remove it."
-        ) from error
+        # Not blocking: a pipe that was put in the place of a file would wait for its writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{path.name} is not a regular file.")
+            if status.st_size > FILE_BYTES:
+                raise DataError(f"{path.name} has {status.st_size} bytes, more than the {FILE_BYTES} that fit a row.")
+            return file.read()
+    except OSError as error:
+        raise DataError(f"{path.name} can't be read: {error.strerror or error}.") from None
 
 
-def annotators_map(
-    maps: Sequence[Any],
-    picture_size: tuple[int, int],
-    how: str,
-    generator: np.random.Generator,
-    tokens: dict[str, str | bool | None] | None = None,
-) -> Image.Image | None:
+def check_picture(content: bytes, name: str) -> tuple[int, int]:
     """
-    One map of several annotators'. An annotator whose map is missing or blank did not mark the picture, and does not
-    count.
+    Decode a picture file.
 
     Args:
-        maps (`Sequence`): pictures as [`decoded`] takes them, or `None`.
-        picture_size (`tuple[int, int]`): (width, height) of their picture.
-        how (`str`): `"random"`, the map of one of those who marked something; `"mean"`, `"union"` or
-            `"intersection"`, see [`combine_saliency`].
-        generator (`numpy.random.Generator`): draws the annotator; used by `"random"` alone.
-        tokens (`dict`, *optional*): as for [`decoded`].
+        content (`bytes`): the file.
+        name (`str`): what errors call it.
 
     Returns:
-        `PIL.Image.Image`: as [`saliency_map`] gives it, of the picture's size; `None` if nobody marked anything, or if
-        an intersection is empty.
+        `tuple[int, int]`: (width, height) as a reader sees it: `datasets` applies the EXIF rotation when it decodes.
 
     Raises:
-        [`DataError`]: a map that can't be used; the message says whose, counted from 0.
-
-    Example:
-
-    ```python
-    >>> import numpy as np
-    >>> from PIL import Image
-    >>> from sage_hf.data.pictures import annotators_map
-    >>> left, right = (Image.frombytes("L", (2, 1), bytes(row)) for row in ([10, 0], [5, 5]))
-    >>> list(annotators_map([left, None, right], (2, 1), "mean", np.random.default_rng(0)).tobytes())
-    [255, 128]
-
-    ```
+        [`DataError`]: it is damaged, no picture, or declares more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
     """
-    order = generator.permutation(len(maps)) if how == "random" else range(len(maps))
-    found: list[np.ndarray] = []
-    for annotator in order:
-        try:
-            picture = decoded(maps[annotator], tokens)
-            grey = None if picture is None else saliency_map(picture, picture_size)
-        except DataError as error:
-            raise DataError(f"annotator {annotator}: {error}") from error.__cause__
-        if grey is not None and how == "random":
-            return grey
-        if grey is not None:
-            found.append(np.asarray(grey, dtype=np.float32) / 255)
-    combined = combine_saliency(found, how) if found else None  # type: ignore[arg-type]  # random has returned
-    return None if combined is None else Image.fromarray(np.round(combined * 255).astype(np.uint8))
+    try:
+        with warnings.catch_warnings():
+            # Of too many pixels, refused below, and of odd metadata, which the pixels don't suffer from.
+            warnings.simplefilter("ignore")
+            image: Image.Image = Image.open(io.BytesIO(content), formats=picture_formats())
+            check_pixels(image.size, "the picture")
+            image.load()
+            if image.getexif().get(ORIENTATION) is not None:
+                image = ImageOps.exif_transpose(image)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    except Exception as error:  # decoders raise anything on a damaged file
+        raise DataError(f"{name} can't be read: {type(error).__name__}: {error}") from error
+    return image.size
+
+
+def encoded_map(values: np.ndarray, notes: dict[str, str] | None = None) -> bytes:
+    """
+    A map as an 8-bit grey PNG file.
+
+    Args:
+        values (`numpy.ndarray`): (height, width), in [0, 1].
+        notes (`dict[str, str]`, *optional*): texts to be kept in the file.
+    """
+    texts = PngInfo()
+    for key, text in (notes or {}).items():
+        texts.add_text(key, text)
+    buffer = io.BytesIO()
+    Image.fromarray(np.round(values * 255).astype(np.uint8)).save(buffer, format="PNG", pnginfo=texts)
+    return buffer.getvalue()

@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 from transformers import BaseImageProcessor
 
 from .labels import LabelReader
-from .pictures import annotators_map, decoded
+from .row_pictures import annotators_map, decoded
 from .saliency import DataError, saliency_map
 
 

@@ -6,6 +6,7 @@ from .coco import CocoRegions
 from .combination import Combined, combine_saliency
 from .fixations import Fixations, sigma_of_visual_angle
 from .granularity import Coarsened
+from .machine import MachineSaliency
 from .map_file import MapFile
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "CocoRegions",
     "Combined",
     "Fixations",
+    "MachineSaliency",
     "MapFile",
     "check_pixels",
     "combine_saliency",

@@ -51,7 +51,7 @@ def check_pixels(size: Sequence[int], what: str) -> Size:
         `tuple[int, int]`: the size.
 
     Raises:
-        [`DataError`]: a side that is no whole number above 0, or more pixels than `PIL.Image.MAX_IMAGE_PIXELS`, the
+        [`DataError`]: sides that are no whole numbers above 0, or more pixels than `PIL.Image.MAX_IMAGE_PIXELS`, the
             limit that PIL warns of (set it higher, or to `None`, for larger pictures).
 
     Example:
@@ -67,19 +67,24 @@ def check_pixels(size: Sequence[int], what: str) -> Size:
 
     ```
     """
-    try:
-        width, height = (int(side) for side in size)
-        whole = width > 0 and height > 0 and (width, height) == tuple(size)
-    except (TypeError, ValueError, OverflowError):
-        whole = False
-    if not whole:
-        raise DataError(f"{what} can't be {size} pixels large.")
+    width, height = _whole(size, what)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise DataError(
             f"{what} has {width}x{height} pixels, more than the {limit} of PIL.Image.MAX_IMAGE_PIXELS. Make it "
             "smaller, or raise that limit if you trust the file."
         )
+    return width, height
+
+
+def _whole(size: Sequence[int], what: str) -> Size:
+    try:
+        width, height = (int(side) for side in size)
+        whole = 0 < width < 2**31 and 0 < height < 2**31 and (width, height) == tuple(size)
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise DataError(f"{what} can't be {size} pixels large.")
     return width, height
 
 
@@ -129,16 +134,14 @@ def scale_to(size: Size, annotated_size: Size | None = None, normalised: bool = 
         [`DataError`]: the aspects of the two sizes differ.
     """
     width, height = check_pixels(size, "the picture")
-    if annotated_size is None:
-        annotated_size = size
     # Not held against the limit: nothing of that size is made.
-    annotated_width, annotated_height = annotated_size
-    if min(annotated_size) <= 0 or not same_aspect((annotated_width, annotated_height), (width, height)):
+    annotated = (width, height) if annotated_size is None else _whole(annotated_size, "the annotated picture")
+    if not same_aspect(annotated, (width, height)):
         raise DataError(
-            f"the annotation is of a picture of {annotated_width}x{annotated_height}, its image has {width}x{height}: "
-            "their aspects differ. Was the image cropped, or rotated by an EXIF tag, since it was annotated?"
+            f"the annotation is of a picture of {annotated[0]}x{annotated[1]}, its image has {width}x{height}: their "
+            "aspects differ. Was the image cropped, or rotated by an EXIF tag, since it was annotated?"
         )
-    return np.array([width, height]) / (1 if normalised else np.array(annotated_size))
+    return np.array([width, height]) / (1 if normalised else np.array(annotated))
 
 
 def resized(values: np.ndarray, size: Size) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -89,9 +90,8 @@ class Fixations:
         """See [`Annotation`]."""
         scale = scale_to(size, self.annotated_size, self.normalised)
         table = coordinate_table(self.points, 2, "point")
-        sigma = float(self.sigma)
-        if not 0 < sigma < math.inf:
-            raise DataError(f"sigma is {self.sigma}; it must be above 0.")
+        if not isinstance(self.sigma, Real) or not 0 < self.sigma < math.inf:
+            raise DataError(f"sigma is {self.sigma!r}; it must be a number above 0.")
         weights = self._weights(len(table))
         if not len(table):
             return None
@@ -105,7 +105,7 @@ class Fixations:
             )
         # A point on the right or lower edge counts at the last pixel.
         pixels = np.minimum(places[inside].astype(int), np.array(size) - 1)
-        spread = sigma * scale_to(size, self.annotated_size)
+        spread = float(self.sigma) * scale_to(size, self.annotated_size)
         columns, column_of = np.unique(pixels[:, 0], return_inverse=True)
         rows, row_of = np.unique(pixels[:, 1], return_inverse=True)
         impulses = np.zeros((len(rows), len(columns)))
