@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
 from torch import nn
-from transformers import (
-    PreTrainedConfig,
-    PreTrainedModel,
-    Trainer,
-)
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy, TrainOutput
-from transformers.utils import CONFIG_NAME
-from transformers.utils.hub import PushInProgress, hf_api
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+from transformers.utils import CONFIG_NAME, logging
 
-from .checks import check_output_dir
+from .checks import check_checkpoint, check_output_dir
 from .heads import ADAPTER_CONFIG
+from .hub.resuming import fetch_checkpoint, forget_folder, on_hub
+from .publishing import PublishingTrainer
+
+logger = logging.get_logger(__name__)
 
 LOCAL_PATHS = ("output_dir", "resume_from_checkpoint")
 """Arguments that say where files lie on this machine, which is nobody else's business."""
 
-RESUMPTION_FILES = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "callbacks")
-"""How the names of those files of a checkpoint begin that only resuming needs."""
 
-
-class CheckpointTrainer(Trainer):
+class CheckpointTrainer(PublishingTrainer):
     """What [`SageTrainer`] does otherwise than [`~transformers.Trainer`] where files are concerned."""
 
     model_config: PreTrainedConfig
@@ -40,11 +35,33 @@ class CheckpointTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """
-        As in `Trainer`.
+        As in `Trainer`; a checkpoint may be on the Hub as well, see [`~sage_hf.hub.resuming.fetch_checkpoint`].
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*): a checkpoint's folder; `True` for the last one in the
+                output folder; or `OWNER/NAME`, `OWNER/NAME@REVISION` or `OWNER/NAME/checkpoint-N` on the Hub, unless
+                there is a folder of that name here. It is put into the output folder first.
+            *args, **kwargs: as in `Trainer`.
 
         Raises:
             `FileExistsError`: the output folder holds another run, and this one doesn't resume it.
+            `ValueError`: there is no such checkpoint, or it is one of another model.
+            [`PushError`]: the Hub could not be reached.
         """
+        if (address := on_hub(resume_from_checkpoint)) is not None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError("Checkpoints of FSDP and DeepSpeed are not resumed from the Hub: download it first.")
+            with self.args.main_process_first(desc="fetching the checkpoint"):
+                resume_from_checkpoint = str(
+                    fetch_checkpoint(
+                        address,
+                        Path(str(self.args.output_dir)),
+                        best=self.args.load_best_model_at_end,
+                        check=lambda folder: check_checkpoint(folder, self.model_config),
+                        owned=self._owns_output_dir,
+                        api=HfApi(token=self.args.hub_token),
+                    )
+                )
         if not self._owns_output_dir:
             check_output_dir(self.args.output_dir, resume_from_checkpoint)
         self._owns_output_dir = True
@@ -56,11 +73,20 @@ class CheckpointTrainer(Trainer):
         if self.state.best_model_checkpoint is None and self.state.best_global_step:
             best = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
             self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+            if not best.is_dir() and self.args.load_best_model_at_end:
+                logger.warning("%s is not there: the best of the steps from here on is kept.", best)
+                self.state.best_metric, self.state.best_global_step = None, 0
         return started
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._load_weights(resume_from_checkpoint)
+        check_checkpoint(Path(resume_from_checkpoint), self.model_config)
+        try:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            self._load_weights(resume_from_checkpoint)
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
+            raise ValueError(f"{resume_from_checkpoint} is a checkpoint of another model. {error}") from error
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
@@ -113,62 +139,10 @@ class CheckpointTrainer(Trainer):
         """Save the Trainer's state as `Trainer` does, without the path of the output folder."""
         super().save_state()
         if self.args.should_save:
-            _forget_folder(Path(str(self.args.output_dir)) / TRAINER_STATE_NAME)
+            forget_folder(Path(str(self.args.output_dir)) / TRAINER_STATE_NAME)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
             checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            _forget_folder(Path(self._get_output_dir(trial)) / checkpoint / TRAINER_STATE_NAME)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """
-        Push a checkpoint while training goes on, as `Trainer` does, with a fresh card.
-
-        Not `Trainer`'s own method: it pickles the arguments, Hub token included, into what it uploads.
-        """
-        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
-            return
-        busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
-        if busy and not self.args.hub_always_push:
-            return
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        _forget_folder(Path(checkpoint_folder) / TRAINER_STATE_NAME)
-        output_dir = Path(str(self.args.output_dir))
-        for path in Path(checkpoint_folder).iterdir():
-            if path.is_file() and not path.name.startswith(RESUMPTION_FILES):
-                shutil.copy(path, output_dir / path.name)
-        self.create_model_card(model_name=output_dir.resolve().name)
-
-        by_step = self.args.save_strategy == SaveStrategy.STEPS
-        progress = f"step {self.state.global_step}" if by_step else f"epoch {int(self.state.epoch or 0)}"
-        upload = partial(
-            hf_api().upload_folder,
-            repo_id=self.hub_model_id,
-            token=self.args.hub_token,
-            revision=self.args.hub_revision,
-            run_as_future=True,
-        )
-        message = f"Training in progress, {progress}"
-        ignored = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*"]
-        jobs = [upload(folder_path=output_dir, commit_message=message, ignore_patterns=ignored)]
-        if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-            last_only = self.args.hub_strategy == HubStrategy.CHECKPOINT
-            where = "last-checkpoint" if last_only else Path(checkpoint_folder).name
-            jobs.append(
-                upload(folder_path=checkpoint_folder, path_in_repo=where, commit_message=f"{message}, checkpoint")
-            )
-        in_progress: Any = self.push_in_progress
-        if busy:
-            in_progress.jobs.extend(jobs)
-        else:
-            in_progress = PushInProgress(jobs)  # type: ignore[arg-type]  # it takes a list, as Trainer gives it
-        self.push_in_progress = in_progress
-
-
-def _forget_folder(state_file: Path) -> None:
-    """Leave the name of the best checkpoint in a saved state, not the path of the folder that it lies in."""
-    state = json.loads(state_file.read_text())
-    if state.get("best_model_checkpoint"):
-        state["best_model_checkpoint"] = Path(state["best_model_checkpoint"]).name
-        state_file.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
+            forget_folder(Path(self._get_output_dir(trial)) / checkpoint / TRAINER_STATE_NAME)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import CONFIG_NAME
 
 from .embeddings import find_classification_heads
 from .features import fused_attention_message
+from .heads import ADAPTER_CONFIG
 from .models import is_adapted, unadapted, why_unsupported
 from .objectives import Objective
 from .objectives.base import NEEDS
@@ -40,6 +44,39 @@ def check_output_dir(output_dir: str | Path | None, resume_from_checkpoint: str 
             f"{output_dir} already holds a run ({', '.join(found[:4])}{', ...' if len(found) > 4 else ''}). Choose "
             "another output_dir, resume with resume_from_checkpoint=True, or move the old run away."
         )
+
+
+def check_checkpoint(folder: Path, config: PreTrainedConfig) -> None:
+    """
+    Refuse to resume from a checkpoint of another model.
+
+    Args:
+        folder (`Path`): the checkpoint.
+        config ([`~transformers.PreTrainedConfig`]): of the model that is to be trained.
+
+    Raises:
+        `ValueError`: the message names what differs: the kind of model, its classes, or a size.
+    """
+    file = next((folder / name for name in (ADAPTER_CONFIG, CONFIG_NAME) if (folder / name).is_file()), None)
+    if file is None:
+        return
+    # Both as JSON, where keys are text and tuples are lists.
+    saved, here = json.loads(file.read_text(encoding="utf-8")), json.loads(config.to_json_string(use_diff=False))
+    names = ["model_type", "id2label", *(name for name in saved if _is_size(saved[name]))]
+    differing = [name for name in names if name in saved and name in here and saved[name] != here[name]]
+    if differing:
+        said = "; ".join(f"{name} {_short(saved[name])}, here {_short(here[name])}" for name in differing[:3])
+        raise ValueError(f"{folder} is a checkpoint of another model: {said}. Give the model that it is of.")
+
+
+def _is_size(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return bool(values) and all(isinstance(one, int) and not isinstance(one, bool) for one in values)
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def check_model(

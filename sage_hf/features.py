@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 MOST_PREFIX_TOKENS = 16
 """How many tokens may stand before those of the grid: a class token, a distilled one, registers."""
+MOST_PLACES_OFF = 2
+"""By how many places convolutions that fill nothing up may spoil the aspect ratio of a picture."""
 
 
 class Grid(NamedTuple):
@@ -48,8 +51,8 @@ def find_grid(shape: torch.Size, rows: int, height: int, width: int) -> Grid | N
     """
     The grid over a picture that features of a shape have; `None` if they have none.
 
-    A grid has the places that a window of one stride in both directions takes, 2 at least. Of several that fit, it is
-    the one with the fewest prefix tokens.
+    A grid has 2 places or more, and the aspect ratio of the picture, roughly if it shows in the shape, as for the
+    features of convolutions. Of several that fit, it is the nearest one, or the one with the fewest prefix tokens.
 
     Args:
         shape (`torch.Size`): of the features, rows first.
@@ -69,15 +72,24 @@ def find_grid(shape: torch.Size, rows: int, height: int, width: int) -> Grid | N
     """
     if len(shape) not in (3, 4) or shape[0] != rows:
         return None
-    grids = _grids(height, width)
     if len(shape) == 4:
-        for layout, places in (("chw", shape[2:]), ("hwc", shape[1:3])):
-            if tuple(places) in grids:
-                return Grid(layout, *places, prefix=0)
-        return None
+        mismatch = {
+            Grid(layout, *places, prefix=0): _mismatch(*places, height, width)
+            for layout, places in (("chw", shape[2:]), ("hwc", shape[1:3]))
+        }
+        found = min(mismatch, key=lambda grid: mismatch[grid])
+        return found if mismatch[found] <= MOST_PLACES_OFF else None
+    grids = _grids(height, width)
     fitting = [Grid("nc", h, w, prefix=shape[1] - h * w) for h, w in grids]
     fitting = [grid for grid in fitting if 0 <= grid.prefix <= min(MOST_PREFIX_TOKENS, grid.height * grid.width)]
     return min(fitting, key=lambda grid: grid.prefix, default=None)
+
+
+def _mismatch(h: int, w: int, height: int, width: int) -> float:
+    """By how many places a grid misses the aspect ratio of a picture."""
+    if h > height or w > width or h * w == 1:
+        return math.inf
+    return min(abs(height * w / width - h), abs(width * h / height - w))
 
 
 def _grids(height: int, width: int) -> set[tuple[int, int]]:

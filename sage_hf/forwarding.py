@@ -108,6 +108,11 @@ class Encoder:
         self._remember_running_statistics()
         return logits
 
+    def idle_logits(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """[`Encoder.logits`] of a pass that is made for other processes' sake: running statistics stay as they are."""
+        with _spare_running_statistics(self.model):
+            return self.logits(model, inputs)
+
     def encode(
         self, model: nn.Module, inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor
     ) -> list[Encoding]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .forwarding import Encoder
 from .objectives import GuidedRows, Objective, Source
 from .tasks import Task
+from .training_args import SageTrainingArguments
 
 
 @dataclass
@@ -24,32 +25,35 @@ class Guide:
         objective ([`Objective`]): what guides.
         encoder ([`Encoder`]): encodes pictures and views.
         task ([`~sage_hf.tasks.Task`]): what the model is trained for.
-        seed (`int`): of the randomness of views and controls.
-        process_index (`int`, *optional*, defaults to 0): each process draws its own.
+        args ([`SageTrainingArguments`]): `guidance_interval`, and `seed` and `process_index`, which the randomness of
+            views and controls follows from.
     """
 
     objective: Objective
     encoder: Encoder
     task: Task
-    seed: int
-    process_index: int = 0
+    args: SageTrainingArguments
     batches: int = 0
     """Guided since the last optimizer step."""
 
     def __call__(
-        self, model: nn.Module, inputs: dict[str, Any], labels: Tensor, saliency: Tensor, rows: Tensor, step: int
+        self, model: nn.Module, inputs: dict[str, Any], labels: Tensor, saliency: Tensor, mask: Tensor, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """
-        Logits of a batch, (batch, labels), and the objective's terms for some of its rows, (rows,) each.
+        Logits of a batch, (batch, labels), and the objective's terms for its annotated rows, (rows,) each; no terms at
+        a step, or of a batch, that is not guided.
 
         Args:
             model (`torch.nn.Module`): the wrapped model.
             inputs (`dict`): the model's inputs, `pixel_values` among them.
             labels (`torch.Tensor`): (batch,) or (batch, labels).
             saliency (`torch.Tensor`): maps, (batch, 1, height, width).
-            rows (`torch.Tensor`): indices of the rows that have one.
+            mask (`torch.Tensor`): which rows have one, (batch,), booleans.
             step (`int`): optimizer steps done so far.
         """
+        if step % self.args.guidance_interval:
+            return self.encoder.logits(model, inputs), {}
+        rows = mask.nonzero().squeeze(1)
         fewest, fewest_annotated = self.objective.fewest_rows
         pixel_values = inputs["pixel_values"]
         if len(pixel_values) < fewest or len(rows) < fewest_annotated:
@@ -74,13 +78,27 @@ class Guide:
         )
         return anchor.logits, self.objective.terms(anchor.select(rows), *encoded, batch=batch)
 
+    def weighted(self, terms: dict[str, Tensor], guided: Tensor | float | None = None) -> Tensor:
+        """
+        What terms add to the loss: their means over the guided rows times their weights.
+
+        Args:
+            terms (`dict[str, torch.Tensor]`): as returned above.
+            guided (`torch.Tensor` or `float`, *optional*): how many rows the whole optimizer step guides; those of the
+                terms if not given.
+        """
+        first = next(iter(terms.values()))
+        rows = len(first) if guided is None else guided
+        weighed = (weight * terms[name].sum() for name, weight in self.objective.weights.items())
+        return self.args.guidance_interval * sum(weighed, start=first.new_zeros(())) / rows
+
     def _generator(self, step: int, device: torch.device) -> torch.Generator:
         """
         The randomness of a batch's views: a function of seed, step, batch and process.
 
         So views are the same after a resumption, and whatever draws from torch's global generator besides.
         """
-        place = (self.seed, step, self.batches, self.process_index)
+        place = (self.args.seed, step, self.batches, self.args.process_index)
         self.batches += 1
         seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator(device).manual_seed(seed)

@@ -228,4 +228,6 @@ def _load_adapter(path: str, revision: str, hub: dict[str, Any], kwargs: dict[st
         } | kwargs
     own = {name: value for name, value in hub.items() if name != "subfolder"}
     base = load_image_classifier(adapter.base_model_name_or_path, revision=adapter.revision or "main", **own, **kwargs)
+    if file is not None and hasattr(saved, "sage"):
+        base.config.sage = saved.sage
     return PeftModel.from_pretrained(base, path, revision=revision, is_trainable=trainable, **lookup)

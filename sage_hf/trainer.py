@@ -16,12 +16,11 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
-from .callbacks import EpochCallback
-from .checkpoints import CheckpointTrainer
 from .checks import check_model
 from .counting import StepCounts, count_rows
 from .data.collator import SaliencyCollator
 from .data.preparation import Preparation
+from .data.streams import StreamedDataset
 from .embeddings import EmbeddingCapture, config_of, release_captures
 from .forwarding import Encoder
 from .freezing import FrozenLayers
@@ -30,6 +29,7 @@ from .heads import how_to_load
 from .hub import record_run, write_model_card
 from .hub.run_record import energy_of
 from .objectives import Objective
+from .streaming import IDLE, StreamTrainer
 from .tasks import Task
 from .tracking import TermTracker
 from .training_args import SageTrainingArguments
@@ -38,7 +38,7 @@ from .version import __version__
 logger = logging.get_logger(__name__)
 
 
-class SageTrainer(CheckpointTrainer):
+class SageTrainer(StreamTrainer):
     """
     [`~transformers.Trainer`] that guides an image classifier by human saliency maps.
 
@@ -168,7 +168,6 @@ class SageTrainer(CheckpointTrainer):
         args.label_smoothing_factor = self.task.label_smoothing
         # Some models (those with a teacher) take no labels, so Trainer finds no name for them.
         self.label_names = self.label_names or ["labels"]
-        self.add_callback(EpochCallback(self.preparation.augmentation))
 
     # ---- Model ----
 
@@ -206,6 +205,7 @@ class SageTrainer(CheckpointTrainer):
             name: self.preparation.all(dataset, name, training=name == "train", check=check)
             for name, dataset in self._raw.items()
         }
+        self._bound_steps(self._prepared["train"])
         weights = self.preparation.class_weights(self._prepared["train"])
         self.task = Task(problem_type, int(config.num_labels or 0), weights, args.label_smoothing_factor)
         # Before accelerate wraps or compiles the model: hooks that come later are not part of a compiled graph.
@@ -221,13 +221,12 @@ class SageTrainer(CheckpointTrainer):
             interpolate_pos_encoding=args.interpolate_pos_encoding,
             frozen=FrozenLayers(model, args.embedding_layer, backbone=args.freeze_backbone),
         )
-        self._guide = None
-        if self.guidance_objective is not None:
-            self._guide = Guide(self.guidance_objective, self._encoder, self.task, args.seed, args.process_index)
-        terms = self.guidance_objective.names if self.guidance_objective is not None else ()
-        self._terms = TermTracker((self._loss_name, *terms, "annotated"))
+        own = self.guidance_objective
+        self._guide = None if own is None else Guide(own, self._encoder, self.task, args)
+        self._terms = TermTracker((self._loss_name, *(own.names if own is not None else ()), "annotated"))
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
-        config.sage = args.sage_settings(self.guidance_objective) | {"versions": versions}
+        weighted = {} if weights is None else {"class_weights": list(weights)}
+        config.sage = args.sage_settings(self.guidance_objective) | weighted | {"versions": versions}
 
     @property
     def _loss_name(self) -> str:
@@ -253,14 +252,16 @@ class SageTrainer(CheckpointTrainer):
                 [`SageTrainer.get_batch_samples`] counts them; those of this batch if not given.
         """
         inputs = dict(inputs)
+        idle = inputs.pop(IDLE, False)
         labels = inputs.pop("labels")
         saliency, mask = inputs.pop("saliency", None), inputs.pop("saliency_mask", None)
 
+        if idle:
+            loss = 0.0 * self._encoder.idle_logits(model, inputs).sum()
+            return (loss, ImageClassifierOutput(loss=loss)) if return_outputs else loss
         terms: dict[str, Tensor] = {}
-        step = self.state.global_step
-        guides_now = model.training and step % self.args.guidance_interval == 0
-        if self._guide is not None and guides_now and saliency is not None and mask is not None:
-            logits, terms = self._guide(model, inputs, labels, saliency, mask.nonzero().squeeze(1), step)
+        if self._guide is not None and model.training and saliency is not None and mask is not None:
+            logits, terms = self._guide(model, inputs, labels, saliency, mask, self.state.global_step)
         else:
             logits = self._encoder.logits(model, inputs)
 
@@ -276,11 +277,8 @@ class SageTrainer(CheckpointTrainer):
             total = self.task.total_loss(logits, labels, smooth=model.training)
             loss = total / (self.task.row_weights(labels).sum() if counts is None else counts.weight)
             task_loss = total.detach() / len(labels)
-        if terms:
-            assert self.guidance_objective is not None
-            for name, weight in self.guidance_objective.weights.items():
-                guided = len(terms[name]) if counts is None else counts.guided
-                loss = loss + self.args.guidance_interval * weight * (terms[name].sum() / guided)
+        if self._guide is not None and terms:
+            loss = loss + self._guide.weighted(terms, None if counts is None else counts.guided)
         if model.training:
             self._terms.add(**{self._loss_name: task_loss.expand(len(labels))}, **terms)
             if mask is not None:
@@ -319,6 +317,8 @@ class SageTrainer(CheckpointTrainer):
         fewest = self.guidance_objective.fewest_rows if self.guidance_objective is not None else (0, 0)
         counts = self.accelerator.reduce(count_rows(batches, self.task, fewest, device), reduction="sum")
         self._rows_seen = self._rows_seen.to(device) + counts
+        if isinstance(self.train_dataset, StreamedDataset):
+            batches = self._end_together(batches, num_batches, counts[0])
         return batches, counts
 
     def annotated_share(self) -> float | None:
@@ -381,8 +381,7 @@ class SageTrainer(CheckpointTrainer):
             **kwargs: `model_name`, `dataset` (Hub id), `license`, `tags`, `finetuned_from`, as in `Trainer`;
                 `template`, as for [`~sage_hf.hub.write_model_card`]; any field of [`~sage_hf.hub.RunRecord`].
         """
-        given = kwargs | {"metrics": metrics}
-        self._card |= {name: value for name, value in given.items() if value is not None}
+        self.keep_for_card(metrics=metrics, **kwargs)
         if not self.is_world_process_zero():
             return
         record = record_run(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from .data.row_pictures import ANNOTATORS
 from .forwarding import VIEW_FORWARDS
 from .objectives import GUIDANCE, Objective
 from .objectives.base import describe
@@ -75,14 +76,24 @@ class SageTrainingArguments(TrainingArguments):
         image_column (`str`, *optional*, defaults to `"image"`): name of the picture column of raw datasets.
         saliency_column (`str`, *optional*, defaults to `"saliency"`): name of the saliency column.
         label_column (`str`, *optional*, defaults to `"label"`): name of the label column.
+        annotators (`str`, *optional*, defaults to `"random"`):
+            What becomes of several annotators' maps, where the saliency column holds a list of maps for a picture:
+            `"random"` draws one annotator for each row and epoch, so that over the epochs every annotator counts alike
+            and each map stays what a human marked; `"mean"`, `"union"` and `"intersection"` combine them. Annotators
+            whose map is missing or blank did not mark the picture, and do not count.
         random_crop_scale (`float`, *optional*):
             Train on random crops that keep at least this share of a picture's area, in (0, 1]. No crops if not given.
         horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring a training picture.
         color_jitter (`float`, *optional*, defaults to 0.0):
             Change brightness, contrast and saturation of training pictures by up to this share, in [0, 1).
+        shuffle_buffer_size (`int`, *optional*, defaults to 0):
+            Shuffle a training stream (`datasets.IterableDataset`) anew in each epoch, by the seed: its shards, and its
+            rows by a buffer of this many, which holds them as they are stored. 0 leaves the stream's order alone.
+            Other datasets are always shuffled as a whole.
         check_rows (`int`, *optional*, defaults to 2000):
             How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0
-            for none. Rows that are not checked still raise an error that names them when training meets them.
+            for none. Of a stream, the first 100 at most. Rows that are not checked still raise an error that names
+            them when training meets them.
 
     Raises:
         `ValueError`: an unknown name, a number out of its range, or a setting of another guidance than the chosen one.
@@ -132,12 +143,21 @@ class SageTrainingArguments(TrainingArguments):
     image_column: str = field(default="image", metadata={"help": "Name of the picture column."})
     saliency_column: str = field(default="saliency", metadata={"help": "Name of the saliency column."})
     label_column: str = field(default="label", metadata={"help": "Name of the label column."})
+    annotators: str = field(
+        default="random",
+        metadata={
+            "help": "Of several annotators' maps: random (one for each row and epoch), mean, union, intersection."
+        },
+    )
     random_crop_scale: float | None = field(
         default=None, metadata={"help": "Random crops that keep at least this share of the area, in (0, 1]."}
     )
     horizontal_flip: float = field(default=0.0, metadata={"help": "Probability of mirroring a training picture."})
     color_jitter: float = field(
         default=0.0, metadata={"help": "Change brightness, contrast and saturation by up to this share, in [0, 1)."}
+    )
+    shuffle_buffer_size: int = field(
+        default=0, metadata={"help": "Rows of a training stream to shuffle at a time, 0 for its own order."}
     )
     check_rows: int = field(
         default=2000, metadata={"help": "Rows to decode and check before training: -1 for all, 0 for none."}
@@ -148,7 +168,8 @@ class SageTrainingArguments(TrainingArguments):
         if not torch.accelerator.is_available():
             # There is nothing to pin memory for, and the data loader would warn in every epoch.
             self.dataloader_pin_memory = False
-        for name, choices in (("guidance", ("none", *GUIDANCE)), ("view_forward", VIEW_FORWARDS)):
+        named = {"guidance": ("none", *GUIDANCE), "view_forward": VIEW_FORWARDS, "annotators": ANNOTATORS}
+        for name, choices in named.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"Unknown {name} {value!r}. Choose one of {', '.join(choices)}.")
         if not isinstance(self.degradation, str):
@@ -174,6 +195,8 @@ class SageTrainingArguments(TrainingArguments):
                 raise ValueError(
                     f"class_weights must be 'balanced' or numbers above 0, got {' '.join(self.class_weights)}."
                 )
+        if self.shuffle_buffer_size < 0:
+            raise ValueError(f"shuffle_buffer_size must be 0 or more, got {self.shuffle_buffer_size}.")
         if self.check_rows < -1:
             raise ValueError(f"check_rows must be -1 (all), 0 (none) or a number of rows, got {self.check_rows}.")
         self._check_settings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -66,13 +66,58 @@ def view_grid(
     return grid(cells, ["image", "saliency", *view_headers])
 
 
-def grid(rows: Sequence[Sequence[Image.Image]], headers: Sequence[str]) -> Image.Image:
+HEADERS = {"cam": "activation map", "gradient": "input gradient"}
+
+
+def overlaid(image: Image.Image, saliency: Tensor) -> Image.Image:
+    """
+    A picture in grey, dimmed where a map is 0 and tinted from yellow to red where it is not.
+
+    Args:
+        image (`PIL.Image.Image`): of the map's size.
+        saliency (`torch.Tensor`): (height, width) in [0, 1].
+    """
+    grey = np.asarray(image.convert("L"), dtype=np.float32)[..., None] / 255
+    strength = saliency.cpu().float().numpy()[..., None]
+    colour = np.concatenate([np.ones_like(strength), 1 - strength, np.zeros_like(strength)], axis=2)
+    opacity = 0.6 * strength
+    return Image.fromarray(np.uint8(255 * ((1 - opacity) * (0.15 + 0.6 * grey) + opacity * colour)))
+
+
+def alignment_grid(
+    pixel_values: Tensor,
+    saliency: Tensor,
+    looked: Mapping[str, Tensor],
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+) -> Image.Image:
+    """
+    Pictures, what humans marked in them, and where a model looks, a row for each picture.
+
+    Args:
+        pixel_values (`torch.Tensor`): as for [`view_grid`].
+        saliency (`torch.Tensor`): as for [`view_grid`].
+        looked (`Mapping[str, torch.Tensor]`): (rows, height, width) in [0, 1], by the method of [`model_saliency`].
+        image_mean (`Sequence[float]`): as for [`picture`].
+        image_std (`Sequence[float]`): as for [`picture`].
+    """
+    cells = []
+    for row, (x, s) in enumerate(zip(pixel_values, saliency, strict=True)):
+        image = picture(x, image_mean, image_std)
+        cells.append([image, overlaid(image, s[0]), *(overlaid(image, maps[row]) for maps in looked.values())])
+    return grid(cells, ["image", "marked", *(HEADERS[method] for method in looked)])
+
+
+def grid(
+    rows: Sequence[Sequence[Image.Image]], headers: Sequence[str], row_headers: Sequence[str] = ()
+) -> Image.Image:
     """
     Pictures in rows and columns under headers, each drawn 128 pixels wide with its own pixels visible.
 
     Args:
         rows (`Sequence[Sequence[PIL.Image.Image]]`): as many pictures in each row as there are headers.
         headers (`Sequence[str]`): one a column.
+        row_headers (`Sequence[str]`, *optional*): one a row, drawn on its left; long ones are cut.
 
     Example:
 
@@ -84,20 +129,38 @@ def grid(rows: Sequence[Sequence[Image.Image]], headers: Sequence[str]) -> Image
 
     ```
     """
+    font = ImageFont.load_default(size=14)
+    texts = [_cut(text, font) for text in row_headers]
+    left = MARGIN + round(max((font.getlength(text) for text in texts), default=-MARGIN)) + MARGIN
     columns = len(headers)
-    size = (MARGIN + columns * (CELL + MARGIN), HEADER + MARGIN + len(rows) * (CELL + MARGIN))
+    cells = [[_drawn(cell) for cell in row] for row in rows]
+    heights = [max(cell.height for cell in row) for row in cells]
+    tops = [HEADER + MARGIN + sum(heights[:y]) + y * MARGIN for y in range(len(rows) + 1)]
+    size = (left + columns * (CELL + MARGIN), tops[-1])
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=14)
     for column, header in enumerate(headers):
-        centre = MARGIN + column * (CELL + MARGIN) + CELL // 2
+        centre = left + column * (CELL + MARGIN) + CELL // 2
         draw.text((centre, (HEADER + MARGIN) // 2), header, fill=INK, font=font, anchor="mm")
-    for y, row in enumerate(rows):
+    for y, text in enumerate(texts):
+        draw.text((MARGIN, tops[y] + heights[y] // 2), text, fill=INK, font=font, anchor="lm")
+    for y, row in enumerate(cells):
         for x, cell in enumerate(row):
-            scale = CELL / max(cell.size)
-            drawn = cell.convert("RGB").resize(
-                (max(1, round(cell.width * scale)), max(1, round(cell.height * scale))), Image.Resampling.NEAREST
-            )
-            corner = (MARGIN + x * (CELL + MARGIN), HEADER + MARGIN + y * (CELL + MARGIN))
-            sheet.paste(drawn, (corner[0] + (CELL - drawn.width) // 2, corner[1] + (CELL - drawn.height) // 2))
+            corner = (left + x * (CELL + MARGIN), tops[y])
+            sheet.paste(cell, (corner[0] + (CELL - cell.width) // 2, corner[1] + (heights[y] - cell.height) // 2))
     return sheet
+
+
+def _drawn(cell: Image.Image) -> Image.Image:
+    scale = CELL / max(cell.size)
+    size = (max(1, round(cell.width * scale)), max(1, round(cell.height * scale)))
+    return cell.convert("RGB").resize(size, Image.Resampling.NEAREST)
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """A text no wider than a picture."""
+    if font.getlength(text) <= CELL:
+        return text
+    while text and font.getlength(text + "...") > CELL:
+        text = text[:-1]
+    return text + "..."

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sage_hf.features import FeatureCapture, find_grid
+from sage_hf.features import FeatureCapture
 from sage_hf.models import logits_of
 from tests.conftest import make_model
 from tests.models.architectures import make_classifier
@@ -89,10 +89,3 @@ def test_a_layer_that_is_called_twice_is_taken_at_the_right_call():
     capture.start()
     model(pictures())
     assert capture.take() is model.last
-
-
-def test_oblong_pictures_and_registers():
-    assert find_grid(torch.Size([2, 8, 4, 2]), 2, 64, 32)[:3] == ("chw", 4, 2)
-    assert find_grid(torch.Size([2, 32 + 1, 16]), 2, 64, 32) == ("nc", 8, 4, 1)
-    assert find_grid(torch.Size([2, 16 + 5, 16]), 2, 32, 32) == ("nc", 4, 4, 5)
-    assert find_grid(torch.Size([2, 8, 6, 6]), 2, 64, 32) is None

@@ -1,9 +1,6 @@
 import copy
-import fnmatch
 import itertools
 import json
-from concurrent.futures import Future
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +8,7 @@ import torch.nn.functional as F
 from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, TrainingArguments
 
 from sage_hf import SageObjective, SageTrainer, SageTrainingArguments
+from sage_hf.cli import main
 from sage_hf.evaluation import classification_metrics
 from tests.conftest import CLASSES, Rows, make_dataset, make_model, make_rows
 
@@ -276,68 +274,6 @@ def test_checkpoint_has_no_pickle_and_no_token(tmp_path, dataset, processor):
         assert str(tmp_path).encode() not in content, path
 
 
-class KeptUploads:
-    """In place of the Hub's client: remembers what it is asked to upload."""
-
-    def __init__(self):
-        self.commits = []
-
-    def upload_folder(self, folder_path, ignore_patterns=(), **kwargs):
-        names = [path for path in Path(folder_path).rglob("*") if path.is_file()]
-        kept = [
-            path
-            for path in names
-            if not any(
-                path.relative_to(folder_path).match(p) or fnmatch.fnmatch(str(path.relative_to(folder_path)), p)
-                for p in ignore_patterns
-            )
-        ]
-        self.commits.append({str(path.relative_to(folder_path)): path.read_bytes() for path in kept})
-        future = Future()
-        future.set_result(None)
-        return future
-
-    def create_repo(self, repo_id, **kwargs):
-        return type("Url", (), {"repo_id": repo_id})
-
-
-@pytest.mark.parametrize("strategy", ["end", "every_save", "checkpoint", "all_checkpoints"])
-def test_nothing_pushed_holds_the_token_or_a_local_path(tmp_path, dataset, processor, monkeypatch, strategy):
-    hub = KeptUploads()
-    for module in ("sage_hf.checkpoints", "transformers.trainer"):
-        monkeypatch.setattr(f"{module}.hf_api", lambda *args, **kwargs: hub)
-    trainer = make_trainer(
-        tmp_path,
-        train_dataset=dataset,
-        eval_dataset=dataset,
-        processing_class=processor,
-        push_to_hub=True,
-        hub_strategy=strategy,
-        hub_token="hf_secretsecret",
-        hub_model_id="me/it",
-        save_strategy="steps",
-        save_steps=1,
-        eval_strategy="steps",
-        eval_steps=1,
-        load_best_model_at_end=True,
-    )
-    trainer.train()
-    trainer.save_model(_internal_call=True)
-    trainer.save_state()
-    trainer.create_model_card(metrics={"test": {"accuracy": 0.875}}, dataset="me/leaves")
-    trainer.push_to_hub()
-    assert len(hub.commits) == {"end": 1, "every_save": 3}.get(strategy, 5)
-    for commit in hub.commits:
-        assert "training_args.bin" not in commit
-        for name, content in commit.items():
-            assert b"hf_secretsecret" not in content, name
-            assert str(tmp_path).encode() not in content, name
-    last = hub.commits[-1]
-    assert {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"} < last.keys()
-    assert b"| test | 0.8750 |" in last["README.md"]
-    assert b"me/leaves" in last["README.md"]
-
-
 def test_card_that_a_person_edited_is_left_alone(trained, tmp_path):
     trained.create_model_card(metrics={"test": {"accuracy": 0.5}})
     card = tmp_path / "run" / "README.md"
@@ -524,3 +460,12 @@ def test_the_best_checkpoint_survives_a_resumption_that_saves_nothing_more(tmp_p
     assert str(again.state.best_model_checkpoint).endswith("checkpoint-1")
     for (name, one), other in zip(whole.model.named_parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_resuming_from_the_hub_while_offline_is_refused(tmp_path, dataset, processor, capsys):
+    trainer = make_trainer(tmp_path, train_dataset=dataset, processing_class=processor)
+    with pytest.raises(ValueError, match=r"no such folder here, and the Hub is not asked \(HF_HUB_OFFLINE is set"):
+        trainer.train(resume_from_checkpoint="me/elsewhere")
+    command = ["train", "--model", "m", "--dataset", "d", "--output_dir", str(tmp_path / "run"), "--use_cpu"]
+    assert main([*command, "--resume_from_checkpoint", "me/elsewhere"]) == 1
+    assert "HF_HUB_OFFLINE is set" in capsys.readouterr().err

@@ -29,7 +29,7 @@ def run(argv: list[str]) -> None:
     pushed = push_run(
         args.folder,
         args.repo_id,
-        private=args.private,
+        private=args.private or None,
         revision=args.revision,
         create_pr=args.create_pr,
         template=args.card_template,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import sys
@@ -11,8 +10,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import datasets
-import yaml
 from huggingface_hub import HfApi
 from transformers import AutoConfig, AutoImageProcessor, HfArgumentParser, set_seed
 from transformers.trainer_utils import TrainOutput
@@ -20,24 +17,20 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..checks import check_output_dir
 from ..data.labels import problem_type_of
-from ..data.loading import check_folder, class_names, load_saliency_dataset
+from ..data.loading import check_folder, class_names, has_labels, load_saliency_dataset
 from ..data.saliency import DataError
 from ..evaluation import METRICS
+from ..evaluation.model_alignment import align_splits
+from ..evaluation.trainer_metrics import figures_of, metric_intervals
 from ..heads import how_to_load, load_image_classifier
 from ..hub.push import fetch_card, push_run
-from ..hub.run_record import TIMING
+from ..hub.resuming import find_checkpoint, on_hub
+from ..hub.revisions import model_revision, revision_of
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
-from .card_material import (
-    comparable,
-    draw_pictures,
-    fingerprint,
-    intervals,
-    model_revision,
-    read_compared_run,
-    revision_of,
-)
+from .card_material import comparable, draw_alignment, draw_pictures, fingerprint, read_compared_run
+from .config import read_config, set_defaults
 from .model_options import add_adapters, needs_interpolation, resize_inputs
 
 
@@ -53,6 +46,13 @@ class RunArguments:
     train_split: str = field(default="train", metadata={"help": "Split to train on."})
     eval_split: str = field(
         default="validation", metadata={"help": "Split to evaluate on during training, if the dataset has it."}
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read rows as they are needed, in place of downloading the dataset first. See also "
+            "shuffle_buffer_size."
+        },
     )
     problem_type: str | None = field(
         default=None,
@@ -70,6 +70,9 @@ class RunArguments:
     license: str | None = field(
         default=None, metadata={"help": "Identifier of the checkpoint's licence, for its card."}
     )
+    description: str | None = field(
+        default=None, metadata={"help": "What the model is and what for, in words, for its card."}
+    )
     annotation: str | None = field(default=None, metadata={"help": "How the maps came about, in words, for the card."})
     compare_with: list[str] = field(
         default_factory=list,
@@ -81,7 +84,14 @@ class RunArguments:
     card_template: str | None = field(default=None, metadata={"help": "A template of your own for the card."})
     card_pictures: int = field(
         default=0,
-        metadata={"help": "Training pictures to show on the card, with their views. They are published with it."},
+        metadata={
+            "help": "Pictures to show on the card: training pictures with their views, and held-out ones, if they "
+            "have maps, with where the model looks. They are published with it."
+        },
+    )
+    saliency_alignment: bool = field(
+        default=False,
+        metadata={"help": "Measure where the model looks against the maps of the evaluated splits, for the card."},
     )
     config: str | None = field(default=None, metadata={"help": "YAML file with any of these arguments; flags win."})
     json: bool = field(default=False, metadata={"help": "Print the results as JSON."})
@@ -97,41 +107,11 @@ def parse(argv: list[str]) -> tuple[RunArguments, SageTrainingArguments]:
     """
     kinds: Any = (RunArguments, SageTrainingArguments)
     parser = HfArgumentParser(kinds, prog="sage-hf train", allow_abbrev=False)
-    settings = _read_config(argv)
     known = {option.name for kind in (RunArguments, SageTrainingArguments) for option in fields(kind) if option.init}
-    for key in settings:
-        if not isinstance(key, str) or key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"the config has the key {key!r}, which is no argument.{hint}")
-    for action in parser._actions:
-        if action.dest in settings:
-            action.required = False
-            if settings[action.dest] is False and "no" in (action.choices or ()):
-                settings[action.dest] = "no"  # YAML reads a bare no as false
-    # Strings go through the argument's own type: YAML reads 1e-4 as one.
-    parser.set_defaults(**settings)
+    set_defaults(parser, read_config(argv), known)
     run_args, args = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
     run_args.model, run_args.dataset = (os.path.expanduser(path) for path in (run_args.model, run_args.dataset))
     return run_args, args
-
-
-def _read_config(argv: list[str]) -> dict[str, Any]:
-    path = None
-    for index, argument in enumerate(argv):
-        if argument == "--config" and index + 1 < len(argv):
-            path = argv[index + 1]
-        elif argument.startswith("--config="):
-            path = argument.removeprefix("--config=")
-    if path is None:
-        return {}
-    try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} should hold `argument: value` lines.")
-    return settings
 
 
 def run(argv: list[str]) -> None:
@@ -158,7 +138,11 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     resume: str | bool | None = args.resume_from_checkpoint
     if isinstance(resume, str) and resume.lower() in ("true", "false"):
         resume = resume.lower() == "true"
-    check_output_dir(args.output_dir, resume)
+    hub = HfApi(token=args.hub_token)
+    if (address := on_hub(resume)) is not None:
+        find_checkpoint(address, hub)  # said now if there is none; fetched when training starts
+    else:
+        check_output_dir(args.output_dir, resume)
 
     check_folder(run_args.model)
     if run_args.problem_type not in (None, *PROBLEM_TYPES):
@@ -174,6 +158,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         revision=run_args.dataset_revision,
         label_column=args.label_column,
         problem_type=run_args.problem_type,
+        streaming=run_args.streaming,
     )
     if run_args.train_split not in splits:
         raise DataError(f"{run_args.dataset} has no split {run_args.train_split!r}; it has {', '.join(splits)}.")
@@ -215,34 +200,46 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         # The Trainer has prepared and checked the one that it evaluates on as it goes.
         name: trainer.eval_dataset if name == run_args.eval_split else trainer.preparation(split, name, check=True)
         for name, split in splits.items()
-        if name != run_args.train_split and _has_labels(split, args.label_column)
+        if name != run_args.train_split and has_labels(split, args.label_column)
     }
-    hub = HfApi(token=args.hub_token)
     if args.push_to_hub and trainer.is_world_process_zero():
         fetch_card(str(args.output_dir), str(trainer.hub_model_id), revision=args.hub_revision, api=hub)
+    published = None if Path(run_args.dataset).exists() else run_args.dataset
+    trainer.keep_for_card(
+        dataset=published,
+        dataset_revision=revision_of(splits, published, run_args.dataset_revision, hub) if published else None,
+        base_model_revision=model_revision(run_args.model, run_args.model_revision),
+        license=run_args.license,
+        description=run_args.description,
+        annotation=run_args.annotation,
+        template=run_args.card_template,
+    )
     output = trainer.train(resume_from_checkpoint=resume)
     trainer.save_model(_internal_call=True)  # pushed below, with its results
     trainer.save_state()
     predictions = {name: trainer.predict(split, metric_key_prefix=name) for name, split in evaluated.items()}
-    metrics = {name: prediction.metrics or {} for name, prediction in predictions.items()}
+    metrics = {name: figures_of(prediction, name) for name, prediction in predictions.items()}
     results = _results(trainer, output, metrics)
     results["data"] = data
+    if run_args.saliency_alignment:
+        parts = {name: splits[name] for name in evaluated}
+        results["saliency_alignment"] = align_splits(trainer, parts, run_args.bootstrap_resamples)
     if trainer.is_world_process_zero():
         results["intervals"] = {
-            name: intervals(prediction, problem_type, run_args.bootstrap_resamples)
+            name: metric_intervals(prediction, problem_type, run_args.bootstrap_resamples)
             for name, prediction in predictions.items()
         }
-        published = None if Path(run_args.dataset).exists() else run_args.dataset
         trainer.create_model_card(
-            dataset=published,
-            dataset_revision=revision_of(splits) if published else None,
-            base_model_revision=model_revision(run_args.model, run_args.model_revision),
-            license=run_args.license,
-            annotation=run_args.annotation,
-            template=run_args.card_template,
             metrics={name: figures | results["intervals"][name] for name, figures in results["metrics"].items()},
             compared=comparable(compared, output.global_step),
-            pictures=draw_pictures(trainer, run_args.card_pictures),
+            saliency_alignment=results.get("saliency_alignment"),
+            pictures=draw_pictures(trainer, run_args.card_pictures)
+            | draw_alignment(
+                trainer,
+                {name: splits[name] for name in evaluated},
+                splits[run_args.train_split],
+                run_args.card_pictures,
+            ),
         )
         kept = {name: value for name, value in results.items() if name != "output_dir"}
         (Path(str(args.output_dir)) / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
@@ -250,16 +247,11 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         trainer._finish_current_push()
         repo_id = str(trainer.hub_model_id)
         template = run_args.card_template
-        private = bool(args.hub_private_repo)
+        private = args.hub_private_repo
         push_run(
             str(args.output_dir), repo_id, private=private, revision=args.hub_revision, template=template, api=hub
         )
     return results if trainer.is_world_process_zero() else None
-
-
-def _has_labels(split: datasets.Dataset, label_column: str) -> bool:
-    """Whether a split can be evaluated on: the Hub's hidden test labels are -1 throughout."""
-    return label_column in split.column_names and any(label not in (None, -1) for label in split[label_column])
 
 
 def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -272,14 +264,7 @@ def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[
         "steps": output.global_step,
         "seconds": round(float(output.metrics["train_runtime"]), 1),
         "annotated": trainer.annotated_share(),
-        "metrics": {
-            split: {
-                name.removeprefix(f"{split}_"): value
-                for name, value in values.items()
-                if name.startswith(f"{split}_") and not name.endswith(TIMING)
-            }
-            for split, values in metrics.items()
-        },
+        "metrics": metrics,
     }
 
 

@@ -1,29 +1,30 @@
-"""Build a dataset folder from pictures, maps and a table of labels: parquet files that anyone can load or upload."""
+"""Build a dataset folder from pictures, labels and any annotation: parquet files that anyone can load or upload."""
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
-from huggingface_hub import DatasetCard, DatasetCardData
-from PIL import Image, ImageOps
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from huggingface_hub import DatasetCardData
 from tqdm.auto import tqdm
 
+from ..problem_types import MULTI_LABEL, REGRESSION
 from .parquet import ShardedWriter
-from .saliency import DataError, covering_saliency
-
-FILE_COLUMNS = ("file_name", "file", "filename", "image", "path", "id")
-SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
+from .parts import MapSettings, Part, PartSettings, done_parts
+from .refusals import Refusal, RefusalPolicy
+from .saliency import DataError
+from .scratch import Scratch
+from .sources import Source, SourceReader, SourceRow
 
 
 @dataclass
@@ -32,11 +33,15 @@ class BuildReport:
 
     kept: int = 0
     annotated: int = 0
-    refused: list[dict[str, Any]] = field(default_factory=list)
-    """`row` (line of the table, the header being 1), `file` and `reason` of each refused row."""
+    refused: list[Refusal] = field(default_factory=list)
+    """The rows that were left out, in order."""
     splits: dict[str, int] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
     """Rows kept of each class."""
+    reused: int = 0
+    """Rows that an earlier run, which was cut off, had done."""
+    unused: list[str] = field(default_factory=list)
+    """Annotations of pictures that are no row."""
 
     def summary(self) -> dict[str, Any]:
         """The figures, ready for JSON."""
@@ -46,42 +51,48 @@ class BuildReport:
             "annotated": self.annotated,
             "splits": self.splits,
             "classes": self.classes,
-            "refused_rows": self.refused,
+            "reused": self.reused,
+            "unused": len(self.unused),
+            "refused_rows": [asdict(refusal) for refusal in self.refused],
         }
 
 
 def build_dataset(
-    images: str | Path,
-    saliency: str | Path,
-    labels: str | Path,
-    label_column: str,
+    source: Source,
     out: str | Path,
     *,
-    file_column: str | None = None,
-    split_column: str | None = None,
     classes: Sequence[str] | None = None,
+    annotators: str = "mean",
+    granularity: str | None = None,
+    metadata: str = "keep",
     on_error: str = "raise",
+    report: str | Path | None = None,
+    num_proc: int = 1,
 ) -> BuildReport:
     """
     Write a folder that `load_dataset(out)` opens and `hf upload` can publish, with every picture's bytes inside.
 
     Its columns are `image` (the file as it is), `saliency` (8-bit grey PNG, null for a row without a map or with a
-    blank one) and `label`. A map is found by its picture's path: the same folder and name under `saliency`, with any
-    extension.
+    blank one; a list of them if annotators are kept apart) and `label` (a `ClassLabel`, a list of them, or a number).
+
+    Rows are read as a stream and made in parts, which are kept in `.NAME.parts` beside `out` until all is done: a
+    build that was interrupted, or had rows to mend, goes on where it was when it is repeated.
 
     Args:
-        images (`str` or `Path`): folder of the pictures.
-        saliency (`str` or `Path`): folder of the maps.
-        labels (`str` or `Path`): CSV table in UTF-8, with a header.
-        label_column (`str`): its column of class names.
+        source ([`Source`]): where pictures, labels and annotations are.
         out (`str` or `Path`): folder to write; must not exist or be empty.
-        file_column (`str`, *optional*): column of picture paths under `images`, the extension may be missing. Found by
-            itself if it is named `file_name`, `file`, `filename`, `image`, `path` or `id`.
-        split_column (`str`, *optional*): column of split names; everything is `train` if not given.
         classes (`Sequence[str]`, *optional*): the classes, in the order of their indices; rows of any other are
-            refused. All that occur, sorted, if not given.
-        on_error (`str`, *optional*, defaults to `"raise"`): `"raise"`, or `"skip"` to leave rows out that can't be
-            used.
+            refused. Those of `source.dataset`, or all that occur in kept rows, sorted, if not given.
+        annotators (`str`, *optional*, defaults to `"mean"`): `"mean"`, `"union"` or `"intersection"` of the maps of
+            those who marked anything, or `"keep"` for a list of maps, one an annotator.
+        granularity (`str`, *optional*): `"box"`, `"area"` or `"feature"`, see [`~annotations.Coarsened`].
+        metadata (`str`, *optional*, defaults to `"keep"`): `"strip"` to remove EXIF but the orientation, XMP, IPTC and
+            comments from pictures, see [`~metadata.strip_metadata`].
+        on_error (`str`, *optional*, defaults to `"raise"`): what is done about rows that can't be used: `"raise"`, and
+            write nothing; `"skip"`; or `"report"`, to skip them and write a file that names them.
+        report (`str` or `Path`, *optional*): that file, JSON Lines; `OUT.refused.jsonl` beside `out` if not given.
+        num_proc (`int`, *optional*, defaults to 1): processes. With more than one, a script needs the guard
+            `if __name__ == "__main__":`, as for every use of `multiprocessing`.
 
     Returns:
         [`BuildReport`]
@@ -89,182 +100,199 @@ def build_dataset(
     Raises:
         [`DataError`]: nothing to build from, a column that isn't there, no map at all, rows that can't be used with
             `on_error="raise"`.
-        `FileExistsError`: `out` holds something.
+        `FileExistsError`: `out` holds something, the report file exists, or another process builds `out`.
+        `ChildProcessError`: a process was killed.
+        `ValueError`: settings that don't go together.
+
+    Example:
+
+    ```python
+    >>> from sage_hf.data import Source, build_dataset
+    >>> source = Source(images="photos", saliency=("masks",), labels="labels.csv", label_column="class")
+    >>> build_dataset(source, "dataset", num_proc=2)  # doctest: +SKIP
+
+    ```
     """
-    images, saliency, labels, out = Path(images), Path(saliency), Path(labels), Path(out).absolute()
-    for folder in (images, saliency):
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder.")
+    out = Path(out).absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} already exists and is not empty. Choose another folder, or move it away.")
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"Unknown on_error {on_error!r}. Choose one of raise, skip.")
-    table = _read_table(labels, label_column, file_column, split_column)
-    names = list(classes) if classes else sorted({row.label for row in table if row.label})
-    features = datasets.Features(
-        {"image": datasets.Image(), "saliency": datasets.Image(mode="L"), "label": datasets.ClassLabel(names=names)}
-    )
-
-    report = BuildReport(classes=dict.fromkeys(names, 0))
-    # Written beside its place and moved there when whole: a build that was cut off leaves no half-made dataset.
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    partial = scratch / out.name
-    writer = ShardedWriter(partial / "data", features)
-    picture_of, map_of = _by_stem(images), _by_stem(saliency)
-    lines: dict[str, int] = {}
-    try:
-        for row in tqdm(table, desc="building", unit="row", disable=None):
-            try:
-                if row.file in lines:
-                    raise DataError(f"the picture is listed in line {lines[row.file]} already.")
-                example = _example(row, names, picture_of, map_of)
-            except DataError as error:
-                report.refused.append({"row": row.line, "file": row.file, "reason": str(error)})
-                continue
-            lines[row.file] = row.line
-            writer.write(row.split, example)
-            report.kept += 1
-            report.annotated += example["saliency"] is not None
-            report.classes[row.label] += 1
-        if report.refused and (on_error == "raise" or not report.kept):
-            raise DataError(_refusal(labels, report))
-        if not report.annotated:
-            raise DataError(
-                f"none of the {report.kept} pictures has a map that marks anything. A map is found by its "
-                f"picture's path: {table[0].file!r} under {saliency}, with any extension."
-            )
-        report.splits = writer.close()
-        _write_card(partial, features, report)
+    policy = RefusalPolicy(on_error, report, out)
+    maps = MapSettings(annotators, granularity)
+    reader = SourceReader(source)
+    settings = PartSettings(maps, reader.problem_type, metadata)
+    build = _Build(reader, settings, list(classes or reader.class_names or []), num_proc)
+    with Scratch(out) as scratch:
+        try:
+            build.make_parts(scratch.folder)
+        except (KeyboardInterrupt, ChildProcessError) as error:
+            how = "Interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
+            raise type(error)(
+                f"{how} {build.done} rows are done, and kept in {scratch.folder}: repeat to go on."
+            ) from None
+        scratch.keep_only(build.parts)
+        result = build.report
+        note = f"What is done is kept in {scratch.folder} for the next try."
+        policy.check(result.refused, result.kept, "nothing was written", note)
+        if not result.kept:
+            scratch.remove()
+            raise DataError(f"{source.labels or source.images or source.dataset} has no rows.")
+        if not result.annotated:
+            scratch.remove()
+            raise DataError(_nothing_marked(source, build))
+        # Written beside its place and moved there when whole: a build that was cut off leaves no half-made dataset.
+        partial = scratch.folder / out.name
+        build.write(partial)
+        policy.write(result.refused)
         if out.exists():
             out.rmdir()
         partial.rename(out)
-    finally:
-        writer.abort()
-        shutil.rmtree(scratch, ignore_errors=True)
-    return report
+        scratch.remove()
+    return result
 
 
-@dataclass
-class _TableRow:
-    line: int
-    file: str
-    label: str
-    split: str
+class _Build:
+    """The state of a build: its parts, and what is known of their rows."""
+
+    def __init__(self, reader: SourceReader, settings: PartSettings, classes: list[str], num_proc: int):
+        self.reader, self.settings, self.classes, self.num_proc = reader, settings, classes, num_proc
+        self.report = BuildReport(classes=dict.fromkeys(classes, 0))
+        self.parts: list[Path] = []
+        self.done = 0
+        self.first_file = ""
+
+    def make_parts(self, folder: Path) -> None:
+        """Make the parts, and sum up what is in them."""
+        labels: Counter[str] = Counter()
+        rows = checked(self.reader.rows(), self._check_class)
+        with (
+            tqdm(total=self.reader.total, desc="building", unit="row", disable=None) as progress,
+            closing(done_parts(rows, self.settings, folder, self.num_proc)) as parts,
+        ):
+            for part in parts:
+                self._sum_up(part)
+                labels += part.labels
+                progress.update(len(part.rows))
+        self.report.unused = self.reader.unused
+        if self.settings.problem_type != REGRESSION:
+            self.classes = self.classes or sorted(labels)
+            self.report.classes = {name: labels[name] for name in self.classes}
+
+    def _sum_up(self, part: Part) -> None:
+        refusals, kept = refusals_of(part.rows, part.refused)
+        self.report.refused += refusals
+        self.report.kept += kept
+        self.report.annotated += part.annotated
+        self.report.reused += kept if part.reused else 0
+        self.done += len(part.rows)
+        self.first_file = self.first_file or part.rows[0].file
+        self.parts.append(part.path)
+
+    def _check_class(self, row: SourceRow) -> None:
+        if not self.classes or self.settings.problem_type == REGRESSION:
+            return
+        for name in row.label if isinstance(row.label, tuple) else (row.label,):
+            if name not in self.classes:
+                raise DataError(f"class {name!r} is not one of {', '.join(self.classes)}.")
+
+    def write(self, folder: Path) -> None:
+        """Write shards and card."""
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
+        features = self._features()
+        writer = ShardedWriter(folder / "data", features)
+        try:
+            for path in self.parts:
+                with pq.ParquetFile(path) as file:
+                    for batch in file.iter_batches(batch_size=writer.ROWS):
+                        for split, table in self._encoded(batch, features):
+                            writer.write_table(split, table)
+            self.report.splits = writer.close()
+        finally:
+            writer.abort()
+        _write_card(folder, features, self.report)
+
+    def _features(self) -> datasets.Features:
+        grey: Any = datasets.Image(mode="L")
+        label: Any = datasets.ClassLabel(names=self.classes)
+        if self.settings.problem_type == REGRESSION:
+            label = datasets.Value("float32")
+        elif self.settings.problem_type == MULTI_LABEL:
+            label = datasets.List(label)
+        saliency = datasets.List(grey) if self.settings.maps.annotators == "keep" else grey
+        return datasets.Features({"image": datasets.Image(), "saliency": saliency, "label": label})
+
+    def _encoded(self, batch: pa.RecordBatch, features: datasets.Features) -> Iterator[tuple[str, pa.Table]]:
+        """The rows of each split, their classes as indices, which are known now that every part is made."""
+        schema = features.arrow_schema
+        labels, names = batch["label"], pa.array(self.classes, pa.string())
+        if self.settings.problem_type == MULTI_LABEL:
+            labels = pa.ListArray.from_arrays(labels.offsets, pc.index_in(labels.values, value_set=names))
+        elif self.settings.problem_type != REGRESSION:
+            labels = pc.index_in(labels, value_set=names)
+        columns = {"image": batch["image"], "saliency": batch["saliency"], "label": labels}
+        table = pa.table([columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema)
+        splits = batch["split"]
+        for split in splits.unique().to_pylist():
+            yield split, table.filter(pc.equal(splits, split))
 
 
-def _read_table(labels: Path, label_column: str, file_column: str | None, split_column: str | None) -> list[_TableRow]:
-    try:
-        with labels.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or [])
-            records = [(reader.line_num, record) for record in reader]
-    except FileNotFoundError:
-        raise DataError(f"{labels}: there is no such file.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{labels} is not UTF-8 (byte {error.start}). Save it as CSV in UTF-8.") from None
-    if file_column is None:
-        file_column = next((column for column in FILE_COLUMNS if column in header), None)
-        if file_column is None:
-            raise DataError(
-                f"{labels}: no column of picture files among {header}. Name it with file_column (--file-column)."
-            )
-    for column in filter(None, (label_column, file_column, split_column)):
-        if column not in header:
-            raise DataError(f"{labels}: there is no column {column!r}; the columns are {', '.join(header)}.")
-    if not records:
-        raise DataError(f"{labels} has no rows.")
-    rows = []
-    for line, record in records:
-        split = (record[split_column] or "").strip() if split_column else "train"
-        picture, label = (record[file_column] or "").strip(), (record[label_column] or "").strip()
-        rows.append(_TableRow(line, picture, label, SPLIT_NAMES.get(split, split)))
-    return rows
+def checked(rows: Iterable[SourceRow], check: Callable[[SourceRow], None] | None = None) -> Iterator[SourceRow]:
+    """
+    Rows with an error where they can't be used, as far as that is known without opening their files.
+
+    Args:
+        rows (`Iterable[SourceRow]`): read as they are asked for.
+        check (`Callable[[SourceRow], None]`, *optional*): raises [`DataError`] for further reasons.
+    """
+    seen: dict[str, str] = {}
+    for row in rows:
+        if row.error is not None:
+            yield row
+            continue
+        try:
+            _check_text(row)
+            if check is not None:
+                check(row)
+            name = str(row.picture) if isinstance(row.picture, Path) else row.file
+            if name in seen:
+                raise DataError(f"the picture is listed in {seen[name] or 'the folder'} already.")
+            seen[name] = row.where
+            yield row
+        except DataError as error:
+            yield replace(row, error=str(error))
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
-    """Picture files under a folder by their relative path without extension. Links that lead out of it don't count."""
-    root = folder.resolve()
-    found: dict[str, list[Path]] = {}
-    extensions = Image.registered_extensions()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in extensions and path.is_file() and path.resolve().is_relative_to(root):
-            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-    return found
-
-
-def _find(file: str, files: dict[str, list[Path]], what: str) -> Path | None:
-    """The file of that relative path; its extension may be missing, or be another one if that leaves one candidate."""
-    whole, stem = os.path.normpath(file), os.path.splitext(os.path.normpath(file))[0]
-    # The whole name first: an id such as `lesion.v2` has no extension, and `lesion.jpg` is another picture.
-    for candidates in (files.get(whole, []), files.get(stem, [])):
-        exact = [path for path in candidates if path.as_posix().endswith(whole)] or candidates
-        if len(exact) > 1:
-            raise DataError(f"several {what} fit: {', '.join(path.name for path in exact)}. Keep one.")
-        if exact:
-            return exact[0]
-    return None
-
-
-def _example(
-    row: _TableRow, names: list[str], picture_of: dict[str, list[Path]], map_of: dict[str, list[Path]]
-) -> dict[str, Any]:
-    if not row.label:
-        raise DataError("it has no class.")
-    if row.label not in names:
-        raise DataError(f"class {row.label!r} is not one of {', '.join(names)}.")
+def _check_text(row: SourceRow) -> None:
     if not row.split:
         raise DataError("it has no split.")
     if not re.fullmatch(r"\w+(\.\w+)*", row.split) or row.split == "all":
         raise DataError(
             f"{row.split!r} can't be the name of a split: only letters, digits, _ and . can, and not `all`."
         )
-    picture = _find(row.file, picture_of, "pictures") if row.file else None
-    if picture is None:
-        raise DataError("there is no such picture in the folder.")
-    image = _open(picture)
-    # The size a reader sees: `datasets` applies the EXIF rotation when it decodes.
-    size = ImageOps.exif_transpose(image).size
-    marked = _find(row.file, map_of, "maps")
-    return {
-        "image": {"bytes": picture.read_bytes(), "path": picture.name},
-        "saliency": _encoded_map(marked, size) if marked else None,
-        "label": names.index(row.label),
-    }
+    for text in (row.file, *(row.label if isinstance(row.label, tuple) else (row.label,))):
+        try:
+            str(text).encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{text!r} can't be written in UTF-8. Rename it.") from None
 
 
-def _open(path: Path) -> Image.Image:
-    try:
-        image = Image.open(path)
-        image.load()
-    except Exception as error:  # decoders raise anything on a damaged file
-        raise DataError(f"{path.name} can't be read: {type(error).__name__}: {error}") from error
-    return image
+def refusals_of(rows: Sequence[SourceRow], refused: dict[int, str]) -> tuple[list[Refusal], int]:
+    """The refusals among rows, those that were found by their work included, and how many rows are left."""
+    refusals, place = [], 0
+    for row in rows:
+        reason = row.error
+        if reason is None:
+            reason = refused.get(place)
+            place += 1
+        if reason is not None:
+            refusals.append(Refusal(row.file, row.row, row.where, reason))
+    return refusals, len(rows) - len(refusals)
 
 
-def _encoded_map(path: Path, picture_size: tuple[int, int]) -> dict[str, Any] | None:
-    try:
-        values = covering_saliency(ImageOps.exif_transpose(_open(path)), picture_size)
-    except DataError as error:
-        raise DataError(f"{path.name}: {error}") from None
-    if values is None:
-        return None
-    buffer = io.BytesIO()
-    Image.fromarray(np.round(values * 255).astype(np.uint8)).save(buffer, format="PNG")
-    return {"bytes": buffer.getvalue(), "path": path.with_suffix(".png").name}
-
-
-def _refusal(labels: Path, report: BuildReport) -> str:
-    shown = [f"  line {row['row']}, {row['file']}: {row['reason']}" for row in report.refused[:10]]
-    more = len(report.refused) - len(shown)
-    shown += [f"  and {more} more"] if more else []
-    return "\n".join(
-        [
-            f"{labels}: {len(report.refused)} of {len(report.refused) + report.kept} rows can't be used; nothing was "
-            "written.",
-            *shown,
-            "Mend them, or leave them out with on_error='skip' (--on-error skip).",
-        ]
+def _nothing_marked(source: Source, build: _Build) -> str:
+    where = ", ".join(map(str, source.saliency)) or str(source.dataset)
+    return (
+        f"none of the {build.report.kept} pictures has a map that marks anything. A map is found by its picture's "
+        f"path: {build.first_file!r} under {where}, with any extension; other annotations name their pictures."
     )
 
 
@@ -275,14 +303,18 @@ def _write_card(folder: Path, features: datasets.Features, report: BuildReport) 
     Splits are told by the names of the files, not by `configs`: with these, `load_dataset` keys its cache of a local
     folder by the YAML alone, and would give the rows of any earlier folder of the same name.
     """
+    from ..hub.sections import BUILT, section
+
     data = DatasetCardData(task_categories=["image-classification"], tags=["saliency"])
     info = datasets.DatasetInfo(features=features)
     datasets.info.DatasetInfosDict({"default": info}).to_dataset_card_data(data)
     classes = "\n".join(f"| {name} | {count} |" for name, count in report.classes.items())
+    table = f"| class | pictures |\n|---|---|\n{classes}\n\n" if classes else ""
     text = (
-        f"---\n{data.to_yaml()}\n---\n\n# {folder.name}\n\n{report.kept} pictures, "
-        f"{report.annotated} of them with a saliency map: where a human marked what matters for the class.\n\n"
-        f"| class | pictures |\n|---|---|\n{classes}\n\n"
+        f"# {folder.name}\n\n{report.kept} pictures, "
+        f"{report.annotated} of them with a saliency map: where a human marked what matters.\n\n{table}"
         '```python\nfrom datasets import load_dataset\n\ndataset = load_dataset("PATH_OR_REPO")\n```\n'
     )
-    DatasetCard(text).save(folder / "README.md")
+    # A push replaces what stands as it was written, and keeps what is changed or added.
+    card = f"---\n{data.to_yaml()}\n---\n\n{section(BUILT, text)}\n"
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import datasets
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from .labels import inner_feature
 from .saliency import DataError
 from .transforms import AlignedTransform
 
@@ -44,6 +46,8 @@ def check_columns(
         feature = (dataset.features or {}).get(column)
         if column == transform.image_column and isinstance(feature, datasets.Array3D):
             continue
+        if column == transform.saliency_column:
+            feature = inner_feature(feature)  # one map an annotator
         if feature is not None and not isinstance(feature, datasets.Image):
             raise DataError(
                 f"{name}: column {column!r} holds {feature}, not pictures. If it holds paths, use "
@@ -55,16 +59,23 @@ def readable(
     dataset: datasets.Dataset | datasets.IterableDataset, transform: AlignedTransform
 ) -> datasets.Dataset | datasets.IterableDataset:
     """
-    The dataset with just the columns that training reads, and maps decoded as they are stored.
+    The dataset with just the columns that training reads, and pictures as they are stored.
 
-    A column of the type `Image(mode="L")` would push a 16-bit map through PIL's saturating conversion.
+    The transform decodes them: it can say which one is damaged, it reads just those of several annotators' maps that
+    it needs, and a column of the type `Image(mode="L")` would push a 16-bit map through PIL's saturating conversion.
     """
-    if dataset.column_names is None or dataset.features is None:
+    features = dataset.features
+    if features is None:
         return dataset
     columns = [transform.image_column, transform.saliency_column, transform.label_column]
-    dataset = dataset.select_columns([column for column in columns if column in dataset.column_names])
-    if transform.saliency_column is not None:
-        dataset = dataset.cast_column(transform.saliency_column, datasets.Image())
+    dataset = dataset.select_columns([column for column in columns if column in features])
+    for column in columns[:2]:
+        feature = features.get(column)
+        if isinstance(inner_feature(feature), datasets.Image):
+            stored: Any = datasets.Image(decode=False)
+            dataset = dataset.cast_column(
+                column, stored if inner_feature(feature) is feature else datasets.List(stored)
+            )
     return dataset
 
 
@@ -88,9 +99,14 @@ class Augmentation:
         """To be called before the rows of an epoch are read."""
         self._epoch.fill_(epoch)
 
-    def generator(self, index: int) -> np.random.Generator:
-        """The source of randomness of a row in this epoch."""
-        return np.random.default_rng((self.seed, int(self._epoch), index))
+    @property
+    def epoch(self) -> int:
+        """The one that was set last."""
+        return int(self._epoch)
+
+    def generator(self, *row: int) -> np.random.Generator:
+        """The source of randomness of a row in this epoch: a row's index, or in a stream its index and its shard's."""
+        return np.random.default_rng((self.seed, self.epoch, *row))
 
 
 class TransformedDataset(torch.utils.data.Dataset):
@@ -122,31 +138,9 @@ class TransformedDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         try:
-            row = self.dataset[index]
-        except Exception as error:  # any decoder may raise anything on a damaged file
-            raise self._unreadable(index, error) from error
-        try:
-            return self.transform(row, self.augmentation.generator(index))
+            return self.transform(self.dataset[index], self.augmentation.generator(index))
         except DataError as error:
-            raise DataError(f"{self.name}, row {index}, {error}") from None
-
-    def _unreadable(self, index: int, error: Exception) -> DataError:
-        """Find which picture it was by reading the columns one by one."""
-        for column in (self.transform.image_column, self.transform.saliency_column):
-            if column is None:
-                continue
-            try:
-                self.dataset.select_columns([column])[index]
-            except Exception as cause:
-                if not isinstance(self.dataset.features[column], datasets.Image):
-                    break
-                stored = self.dataset.cast_column(column, datasets.Image(decode=False))[index][column]
-                file = f" ({stored['path']})" if stored and stored.get("path") else ""
-                return DataError(
-                    f"{self.name}, row {index}, column {column!r}: the picture{file} can't be read: "
-                    f"{type(cause).__name__}: {cause}. Replace or remove it."
-                )
-        return DataError(f"{self.name}, row {index} can't be read: {type(error).__name__}: {error}.")
+            raise DataError(f"{self.name}, row {index}, {error}") from error.__cause__
 
     def check(self, rows: int, *, process_index: int = 0, num_processes: int = 1) -> None:
         """
@@ -163,13 +157,15 @@ class TransformedDataset(torch.utils.data.Dataset):
         """
         if len(self) == 0:
             raise DataError(f"{self.name}: the dataset is empty.")
+        thorough = copy(self)
+        thorough.transform = self.transform.reading_all_maps()
         count = len(self) if rows < 0 else min(rows, len(self))
         problems: list[str] = []
         annotated = 0
         share = range(process_index, count, num_processes)
         for step in tqdm(share, desc=f"checking the {self.name}", unit="row", leave=False, disable=None):
             try:
-                annotated += self[step * len(self) // count].get("saliency") is not None
+                annotated += thorough[step * len(self) // count].get("saliency") is not None
             except DataError as error:
                 problems.append(str(error))
                 if len(problems) == 5:
@@ -181,25 +177,3 @@ class TransformedDataset(torch.utils.data.Dataset):
                 f"{self.name}, column {self.transform.saliency_column!r}: no row has a map that marks anything: there "
                 "is nothing to be guided by. Use guidance='none' for plain fine-tuning."
             )
-
-
-class _StreamTransform:
-    """A transform of a streamed row, by its place in the stream."""
-
-    def __init__(self, transform: AlignedTransform, name: str, augmentation: Augmentation):
-        self.transform, self.name, self.augmentation = transform, name, augmentation
-
-    def __call__(self, row: dict[str, Any], index: int) -> dict[str, Any]:
-        try:
-            return self.transform(row, self.augmentation.generator(index))
-        except DataError as error:
-            raise DataError(f"{self.name}, row {index} of the stream, {error}") from None
-
-
-def transformed_stream(
-    dataset: datasets.IterableDataset, transform: AlignedTransform, name: str, augmentation: Augmentation
-) -> datasets.IterableDataset:
-    """A raw stream seen through an [`AlignedTransform`]: streams have no `with_transform`, so it is a `map`."""
-    dataset = readable(dataset, transform)
-    each = _StreamTransform(transform, name, augmentation)
-    return dataset.map(each, with_indices=True, remove_columns=dataset.column_names)

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from ..problem_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from .saliency import DataError
 
 
@@ -112,7 +112,8 @@ class LabelReader:
         problem_type (`str`, *optional*, defaults to `"single_label_classification"`): see [`~sage_hf.tasks.Task`].
         names (`list[str]`, *optional*): class names in the order of their indices: looks names up, bounds indices.
         num_labels (`int`, *optional*): outputs of the model; the number of names if not given.
-        stored (`list[str]`, *optional*): class names in the order of the dataset's own indices, which may be another.
+        stored (`list[str]`, *optional*): class names in the order of the dataset's own indices, which may be another,
+            and which may hold other names as well; if it has none of `names`, indices are taken as they are.
         lists (`bool`, *optional*): what lists hold: `True` for classes, by index or name; `False` for a number for
             each label; if not given, they are told apart by their values, and whole numbers are refused.
 
@@ -134,8 +135,9 @@ class LabelReader:
     lists: bool | None = None
 
     def __post_init__(self) -> None:
-        same = self.stored is not None and sorted(self.stored) == sorted(self.names)
-        self._order = [self.names.index(name) for name in self.stored or []] if same else None
+        places = {name: index for index, name in enumerate(self.names)}
+        shared = bool(places.keys() & set(self.stored or []))
+        self._order = [places.get(name) for name in self.stored or []] if shared else None
 
     def __call__(self, label: Any) -> int | list[float]:
         """
@@ -178,12 +180,17 @@ class LabelReader:
             return self.names.index(label)
         if not isinstance(label, (int, float, np.number, np.bool_)) or not float(label).is_integer():
             raise self._error(f"{label!r} is no class index")
-        if self._outputs and not 0 <= label < self._outputs:
+        limit = self._outputs if self._order is None else len(self._order)
+        if limit and not 0 <= label < limit:
             raise DataError(
-                f"column {self.column!r}: label {label} is outside the head's range 0 to {self._outputs - 1}. Load "
+                f"column {self.column!r}: label {label} is outside the head's range 0 to {limit - 1}. Load "
                 "the model with num_labels=..., or mend the label."
             )
-        return int(label) if self._order is None else self._order[int(label)]
+        if self._order is None:
+            return int(label)
+        place = self._order[int(label)]
+        # A class that the model has not: looked up by name, which says so.
+        return self._index((self.stored or [])[int(label)]) if place is None else place
 
     def _numbers(self, labels: list[Any]) -> list[float]:
         if self._outputs and len(labels) != self._outputs:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import datasets
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from ..tasks import REGRESSION
+from ..problem_types import REGRESSION
 from .labels import class_names_of, inner_feature, problem_type_of
 from .saliency import DataError
+from .streams import CHECKED_ROWS, undecoded
+
+DISK_SHARDS = 64
+"""Shards of a stream from a folder of `save_to_disk`: any usual number of processes divides them."""
 
 
 def load_saliency_dataset(
@@ -20,7 +25,8 @@ def load_saliency_dataset(
     revision: str | None = None,
     label_column: str = "label",
     problem_type: str | None = None,
-) -> datasets.DatasetDict:
+    streaming: bool = False,
+) -> datasets.DatasetDict | datasets.IterableDatasetDict:
     """
     Every split of a dataset, its labels encoded as class indices with names.
 
@@ -33,9 +39,11 @@ def load_saliency_dataset(
         revision (`str`, *optional*): branch, tag or commit on the Hub.
         label_column (`str`, *optional*, defaults to `"label"`): column to encode, if it is there.
         problem_type (`str`, *optional*): see [`encode_labels`].
+        streaming (`bool`, *optional*, defaults to `False`): read rows when they are needed, without downloading or
+            preparing the dataset first.
 
     Returns:
-        `datasets.DatasetDict`: the splits by name.
+        `datasets.DatasetDict`, or `datasets.IterableDatasetDict` of streams: the splits by name.
 
     Raises:
         [`DataError`]: the folder or dataset isn't there or can't be read, or labels that can't be encoded.
@@ -53,18 +61,34 @@ def load_saliency_dataset(
     """
     check_folder(path)
     folder = Path(path)
+    splits: Any
     if (folder / "dataset_dict.json").is_file():
         splits = datasets.load_from_disk(path)
     elif (folder / "state.json").is_file():
         splits = datasets.DatasetDict(train=datasets.load_from_disk(path))
     else:
         try:
-            splits = datasets.load_dataset(path, name, revision=revision)
+            splits = datasets.load_dataset(path, name, revision=revision, streaming=streaming)
         except (FileNotFoundError, datasets.exceptions.DatasetNotFoundError, RepositoryNotFoundError) as error:
             raise DataError(
                 f"{path!r} is neither a folder here nor a dataset on the Hub that you can read: {error}"
             ) from error
+    if streaming:
+        return check_stream_labels(
+            datasets.IterableDatasetDict({split: _as_stream(split, rows) for split, rows in splits.items()}),
+            label_column,
+            problem_type,
+        )
     return encode_labels(splits, label_column, problem_type)
+
+
+def _as_stream(name: str, rows: datasets.Dataset | datasets.IterableDataset) -> datasets.IterableDataset:
+    """A split saved by `save_to_disk` as a stream, in as many shards as several processes and workers can share."""
+    if isinstance(rows, datasets.IterableDataset):
+        return rows
+    stream = rows.to_iterable_dataset(num_shards=min(DISK_SHARDS, len(rows)))
+    stream.info.splits = datasets.SplitDict({name: datasets.SplitInfo(name, num_examples=len(rows))})
+    return stream
 
 
 def check_folder(path: str) -> None:
@@ -76,6 +100,46 @@ def check_folder(path: str) -> None:
     """
     if path.startswith((".", "/", "~")) and not Path(path).is_dir():
         raise DataError(f"{path!r} is not a folder.")
+
+
+def check_stream_labels(
+    splits: datasets.IterableDatasetDict, label_column: str, problem_type: str | None = None
+) -> datasets.IterableDatasetDict:
+    """
+    Check that the labels of streams need no encoding, which would read every row beforehand.
+
+    Args:
+        splits (`datasets.IterableDatasetDict`): splits without the column are left alone.
+        label_column (`str`): the column.
+        problem_type (`str`, *optional*): `"regression"` for whole numbers that are no classes.
+
+    Raises:
+        [`DataError`]: columns that a stream doesn't tell; splits that name their classes differently; class names, or
+            indices without names.
+    """
+    named: dict[str, list[str]] = {}
+    for name, split in splits.items():
+        if split.features is None:
+            raise DataError(f"the {name} split doesn't tell its columns beforehand: train without streaming.")
+        if label_column not in split.features:
+            continue
+        feature = split.features[label_column]
+        kind = problem_type or problem_type_of(feature)
+        if (names := class_names_of(feature)) is not None:
+            named[name] = names
+        elif kind != REGRESSION and not getattr(inner_feature(feature), "dtype", "").startswith("float"):
+            raise DataError(
+                f"the {name} split: column {label_column!r} holds {feature}, and which classes there are can't be "
+                "known without reading the whole stream. Give the column the type ClassLabel(names=...), as "
+                "`sage-hf data build` does and `dataset.class_encode_column` can, or train without streaming."
+            )
+    if len({tuple(names) for names in named.values()}) > 1:
+        raise DataError(f"the splits name the classes of column {label_column!r} differently: {named}.")
+    if problem_type == REGRESSION:  # grades, say, which count as well as name
+        number = datasets.Value("int64")
+        numbers = {name: splits[name].cast_column(label_column, number) for name in named}
+        return datasets.IterableDatasetDict(splits | numbers)
+    return splits
 
 
 def encode_labels(
@@ -138,7 +202,17 @@ def _numbers_for_each_label(labels: list[list[Any]]) -> bool:
     return len(lengths) == 1 and lengths != {1} and values <= {0, 1}
 
 
-def class_names(splits: datasets.DatasetDict, label_column: str) -> list[str]:
+def has_labels(split: datasets.Dataset | datasets.IterableDataset, label_column: str) -> bool:
+    """Whether a split can be evaluated on: the Hub's hidden test labels are -1 throughout. Streams show some rows."""
+    if label_column not in (split.column_names or ()):
+        return False
+    labels = split[label_column]
+    if isinstance(split, datasets.IterableDataset):
+        labels = itertools.islice(undecoded(split)[label_column], CHECKED_ROWS)
+    return any(label not in (None, -1) for label in labels)
+
+
+def class_names(splits: datasets.DatasetDict | datasets.IterableDatasetDict, label_column: str) -> list[str]:
     """
     What the outputs of a model for these splits are called, in order: their classes; `LABEL_0`, ... for labels without
     names; the column itself for a number.

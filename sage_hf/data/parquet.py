@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 SHARD_BYTES = 500_000_000
@@ -16,40 +16,51 @@ class ShardedWriter:
     """Parquet files of bounded size, one row group at a time, so that memory stays flat."""
 
     ROWS = 100
+    """Rows of a row group, what a reader of one row has to read."""
+    BYTES = 64_000_000
+    """Size from which fewer rows make one."""
 
     def __init__(self, folder: Path, features: datasets.Features):
-        self.folder, self.features = folder, features
-        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.folder, self.schema = folder, features.arrow_schema
+        self.waiting: dict[str, list[pa.Table]] = {}
         self.counts: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self.shards: dict[str, list[Path]] = {}
         self.open: dict[str, pq.ParquetWriter] = {}
 
-    def write(self, split: str, example: dict[str, Any]) -> None:
-        self.rows.setdefault(split, []).append(example)
-        self.counts[split] += 1
-        if len(self.rows[split]) == self.ROWS:
-            self._flush(split)
-
-    def _flush(self, split: str) -> None:
-        if not self.rows.get(split):
+    def write_table(self, split: str, table: pa.Table) -> None:
+        """Add rows, whose columns are those of the features as Arrow stores them."""
+        waiting = self.waiting.setdefault(split, [])
+        waiting.append(table)
+        self.counts[split] += table.num_rows
+        rows, size = sum(each.num_rows for each in waiting), sum(each.nbytes for each in waiting)
+        if rows < self.ROWS and size < self.BYTES:
             return
-        table = datasets.Dataset.from_list(self.rows.pop(split), features=self.features).data.table
+        joined = pa.concat_tables(waiting)
+        whole = rows if size >= self.BYTES else rows - rows % self.ROWS
+        self.waiting[split] = [joined.slice(whole)] if whole < rows else []
+        for start in range(0, whole, self.ROWS):
+            self._flush(split, joined.slice(start, min(self.ROWS, whole - start)))
+
+    def _flush(self, split: str, table: pa.Table) -> None:
+        """One row group, in a new file where the one before would grow beyond `SHARD_BYTES`."""
+        if split in self.open and self.bytes[split] + table.nbytes > SHARD_BYTES:
+            self.open.pop(split).close()
+            self.bytes[split] = 0
         if split not in self.open:
             shards = self.shards.setdefault(split, [])
             shards.append(self.folder / f"{split}-{len(shards):05d}.parquet")
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.open[split] = pq.ParquetWriter(shards[-1], table.schema)
+            self.open[split] = pq.ParquetWriter(shards[-1], self.schema)
         self.open[split].write_table(table)
         self.bytes[split] += table.nbytes
-        if self.bytes[split] >= SHARD_BYTES:
-            self.open.pop(split).close()
-            self.bytes[split] = 0
 
     def close(self) -> dict[str, int]:
         """Write what is left, name the shards as the Hub does, and return the rows of each split."""
-        for split in list(self.rows):
-            self._flush(split)
+        for split, tables in self.waiting.items():
+            if tables:
+                self._flush(split, pa.concat_tables(tables))
+        self.waiting = {}
         self.abort()
         for split, shards in self.shards.items():
             for index, shard in enumerate(shards):

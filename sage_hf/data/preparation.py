@@ -12,9 +12,10 @@ from transformers import BaseImageProcessor, PreTrainedConfig
 from ..models import output_names
 from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from ..training_args import SageTrainingArguments
-from .dataset import Augmentation, TransformedDataset, check_columns, transformed_stream
+from .dataset import Augmentation, TransformedDataset, check_columns
 from .labels import LabelReader, balanced_weights, class_names_of, lists_classes, problem_type_of
 from .saliency import DataError
+from .streams import StreamedDataset
 from .transforms import AlignedTransform
 
 
@@ -50,7 +51,15 @@ class Preparation:
         return self(dataset, name, **settings)
 
     def __call__(
-        self, dataset: Any, name: str, *, training: bool = False, labelled: bool = True, check: bool = False
+        self,
+        dataset: Any,
+        name: str,
+        *,
+        training: bool = False,
+        maps: bool | None = None,
+        labelled: bool = True,
+        some_classes: bool = False,
+        check: bool = False,
     ) -> Any:
         """
         The dataset as the Trainer reads it. Guided training needs the saliency column; otherwise maps are not even
@@ -59,8 +68,11 @@ class Preparation:
         Args:
             dataset: anything the Trainer takes.
             name (`str`): what errors call it.
-            training (`bool`, *optional*, defaults to `False`): augment, and read maps.
+            training (`bool`, *optional*, defaults to `False`): augment.
+            maps (`bool`, *optional*): read maps; if not given, as guided training does, and it alone.
             labelled (`bool`, *optional*, defaults to `True`): insist on a label column.
+            some_classes (`bool`, *optional*, defaults to `False`): take a dataset that doesn't have just the model's
+                classes; rows of any other class are errors.
             check (`bool`, *optional*, defaults to `False`): read `args.check_rows` rows now.
 
         Raises:
@@ -89,16 +101,19 @@ class Preparation:
         transform = AlignedTransform(
             self.processor,
             image_column=args.image_column,
-            saliency_column=args.saliency_column if training and self.guided else None,
+            saliency_column=args.saliency_column if (training and self.guided if maps is None else maps) else None,
             label_column=args.label_column,
             require_label=labelled,
             num_channels=getattr(self.config, "num_channels", 3),
+            # Drawing one is an augmentation: what is evaluated is compared with all of them.
+            annotators="mean" if args.annotators == "random" and not training else args.annotators,
             **random,
         )
         described = _describe(dataset, name)
         check_columns(dataset, transform, described, labelled=labelled)
         feature = (dataset.features or {}).get(self.args.label_column)
-        self._adopt_class_names(feature, described)
+        if not some_classes:
+            self._adopt_class_names(feature, described)
         transform.read_label = LabelReader(
             args.label_column,
             self.problem_type(dataset),
@@ -108,8 +123,17 @@ class Preparation:
             lists=None if feature is None else lists_classes(feature),
         )
         if isinstance(dataset, datasets.IterableDataset):
-            return transformed_stream(dataset, transform, described, self.augmentation)
-        prepared = TransformedDataset(dataset, transform, described, self.augmentation)
+            split: dict[str, Any] = {}
+            if training:
+                split = {
+                    "augmentation": self.augmentation,
+                    "shuffle_buffer_size": args.shuffle_buffer_size,
+                    "process_index": args.process_index,
+                    "num_processes": args.world_size,
+                }
+            prepared: Any = StreamedDataset(dataset, transform, described, **split)
+        else:
+            prepared = TransformedDataset(dataset, transform, described, self.augmentation)
         if check and args.check_rows:
             prepared.check(args.check_rows, process_index=args.process_index, num_processes=args.world_size)
         return prepared

@@ -53,25 +53,53 @@ def saliency_array(image: Image.Image) -> np.ndarray | None:
                 "values as a grey picture."
             )
         values = colours[..., 0]
-    values = values.astype(np.float32)
+    return relative_saliency(values)
+
+
+def relative_saliency(values: np.ndarray) -> np.ndarray | None:
+    """
+    Values of any scale, relative to their own maximum.
+
+    Args:
+        values (`numpy.ndarray`): (height, width), boolean, whole or floating-point numbers from 0 on.
+
+    Returns:
+        `numpy.ndarray`: float32, (height, width), in [0, 1] with a maximum of 1; `None` if all are 0.
+
+    Raises:
+        [`DataError`]: NaN, infinite or negative values.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from sage_hf.data.saliency import relative_saliency
+    >>> relative_saliency(np.array([[0, 1, 4]])).tolist()
+    [[0.0, 0.25, 1.0]]
+
+    ```
+    """
+    # 64 bits hold what 32 would round to zero or infinity; they are not spent on files that have no more than 32.
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
     if not np.isfinite(values).all():
         raise DataError("the map has NaN or infinite values. Replace them (0 is irrelevant).")
-    highest = float(values.max(initial=0.0))
-    if float(values.min(initial=0.0)) < 0:
-        raise DataError(f"the map has negative values (lowest {values.min():g}). Shift it so that 0 is irrelevant.")
-    return values / highest if highest > 0 else None
+    highest, lowest = values.max(initial=0.0), values.min(initial=0.0)
+    if lowest < 0:
+        raise DataError(f"the map has negative values (lowest {lowest:g}). Shift it so that 0 is irrelevant.")
+    return (values / highest).astype(np.float32) if highest > 0 else None
 
 
 def same_aspect(map_size: tuple[int, int], image_size: tuple[int, int]) -> bool:
     """
-    Whether a map covers its picture: the same shape at any resolution, up to a rounding of one map pixel.
+    Whether a map covers its picture: the same shape at any resolution, up to a rounding of one pixel of the smaller.
 
     Args:
         map_size (`tuple[int, int]`): (width, height) in pixels.
         image_size (`tuple[int, int]`): (width, height) in pixels.
     """
     (map_width, map_height), (width, height) = map_size, image_size
-    return abs(map_width * height - map_height * width) <= max(width, height)
+    return abs(map_width * height - map_height * width) <= max(width, height, map_width, map_height)
 
 
 def covering_saliency(image: Image.Image, picture_size: tuple[int, int]) -> np.ndarray | None:
@@ -81,22 +109,39 @@ def covering_saliency(image: Image.Image, picture_size: tuple[int, int]) -> np.n
     Raises:
         [`DataError`]: as [`saliency_array`], and where the map's aspect differs from the picture's.
     """
-    if not same_aspect(image.size, picture_size):
-        raise DataError(
-            f"the map is {image.width}x{image.height}, its image {picture_size[0]}x{picture_size[1]}: their aspects "
-            "differ, so the map can't cover the image. Was one of them cropped, or rotated by an EXIF tag that the "
-            "other lacks?"
-        )
+    _check_aspect(image.size, picture_size)
     return saliency_array(image)
 
 
-def saliency_map(image: Image.Image, picture_size: tuple[int, int]) -> Image.Image | None:
+def _check_aspect(size: tuple[int, int], picture_size: tuple[int, int]) -> None:
+    if not same_aspect(size, picture_size):
+        raise DataError(
+            f"the map is {size[0]}x{size[1]}, its image {picture_size[0]}x{picture_size[1]}: their aspects "
+            "differ, so the map can't cover the image. Was one of them cropped, or rotated by an EXIF tag that the "
+            "other lacks?"
+        )
+
+
+def _stretched(image: Image.Image) -> Image.Image | None:
+    """
+    A grey picture of 8 bits with 255 at its maximum, `None` if it is black: what [`saliency_array`] gives, rounded to
+    8 bits, by a table of 256 values in place of a computation for each pixel.
+    """
+    highest = int(np.asarray(image.getextrema()).max())
+    if highest in (0, 255):
+        return image if highest else None
+    values = np.arange(256, dtype=np.float32) / highest
+    return image.point(np.round(values.clip(max=1) * 255).astype(np.uint8).tolist())
+
+
+def saliency_map(image: Image.Image, picture_size: tuple[int, int], *, stretch: bool = True) -> Image.Image | None:
     """
     A map as an 8-bit picture of the size of its image, ready to go through the image's own geometry.
 
     Args:
         image (`PIL.Image.Image`): the map, see [`saliency_array`].
         picture_size (`tuple[int, int]`): (width, height) of its image, after EXIF rotation.
+        stretch (`bool`, *optional*, defaults to `True`): to the size of its image; if not, the map's own resolution.
 
     Returns:
         `PIL.Image.Image`: mode `L`, 255 at the map's maximum; `None` for a blank map.
@@ -104,8 +149,12 @@ def saliency_map(image: Image.Image, picture_size: tuple[int, int]) -> Image.Ima
     Raises:
         [`DataError`]: as [`covering_saliency`].
     """
-    values = covering_saliency(image, picture_size)
-    if values is None:
-        return None
-    grey = Image.fromarray(np.round(values * 255).astype(np.uint8))
-    return grey if grey.size == picture_size else grey.resize(picture_size, Image.Resampling.BILINEAR)
+    if image.mode == "L":
+        _check_aspect(image.size, picture_size)
+        grey = _stretched(image)
+    else:
+        values = covering_saliency(image, picture_size)
+        grey = None if values is None else Image.fromarray(np.round(values * 255).astype(np.uint8))
+    if grey is None or not stretch or grey.size == picture_size:
+        return grey
+    return grey.resize(picture_size, Image.Resampling.BILINEAR)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from copy import copy
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image, ImageEnhance
 from transformers import BaseImageProcessor
 
 from .labels import LabelReader
+from .row_pictures import annotators_map, decoded
 from .saliency import DataError, saliency_map
 
 
@@ -35,6 +39,9 @@ def geometry_only(processor: BaseImageProcessor, channels: int) -> dict[str, Any
 EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 """Pictures that PIL converts without clipping; it would cut 16-bit values off at 255."""
 
+PROBES = ((61, 37), (37, 61), (640, 400))
+"""Sizes at which it is tried what a processor does: wide, tall, small and large."""
+
 
 class AlignedTransform:
     """
@@ -47,10 +54,11 @@ class AlignedTransform:
 
     Args:
         processor ([`~transformers.BaseImageProcessor`]): the checkpoint's.
-        image_column (`str`, *optional*, defaults to `"image"`): column with `PIL.Image.Image`, or with an array of
-            numbers from 0 to 255, (height, width, channels) or (channels, height, width).
-        saliency_column (`str`, *optional*, defaults to `"saliency"`): column with `PIL.Image.Image` or `None`; `None`
-            as the name leaves maps out.
+        image_column (`str`, *optional*, defaults to `"image"`): column with `PIL.Image.Image`, with pictures as
+            `datasets` stores them, or with an array of numbers from 0 to 255, (height, width, channels) or (channels,
+            height, width).
+        saliency_column (`str`, *optional*, defaults to `"saliency"`): column with `PIL.Image.Image`, stored pictures,
+            `None`, or a list of these, one an annotator; `None` as the name leaves maps out.
         label_column (`str`, *optional*, defaults to `"label"`): column with the label, may be missing.
         read_label (`LabelReader`, *optional*): turns the column's values into labels; class indices if not given.
         require_label (`bool`, *optional*, defaults to `False`): whether a row without a label is an error.
@@ -61,6 +69,11 @@ class AlignedTransform:
         horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring.
         color_jitter (`float`, *optional*, defaults to 0.0): largest relative change of brightness, contrast,
             saturation (the latter of RGB alone).
+        annotators (`str`, *optional*, defaults to `"random"`): what becomes of a list of maps, one an annotator, see
+            [`SageTrainingArguments`].
+
+    Attributes:
+        tokens (`dict`, *optional*): access tokens by Hub repository, for pictures that a row only points to.
 
     Raises:
         `ValueError`: the processor's mean or deviation is for another number of channels.
@@ -93,6 +106,7 @@ class AlignedTransform:
         random_crop_scale: float | None = None,
         horizontal_flip: float = 0.0,
         color_jitter: float = 0.0,
+        annotators: str = "random",
     ):
         for name in ("image_mean", "image_std"):
             value = getattr(processor, name, None) if getattr(processor, "do_normalize", True) else None
@@ -107,6 +121,8 @@ class AlignedTransform:
         self.random_crop_scale = random_crop_scale
         self.horizontal_flip = horizontal_flip
         self.color_jitter = color_jitter
+        self.annotators = annotators
+        self.tokens: dict[str, str | bool | None] | None = None
 
     def __call__(self, row: dict[str, Any], generator: np.random.Generator | None = None) -> dict[str, Any]:
         """
@@ -127,15 +143,19 @@ class AlignedTransform:
         if image is None:
             raise DataError(f"column {self.image_column!r} is empty. Remove the row.")
         try:
-            bands = picture_bands(image, self.num_channels)
+            bands = picture_bands(decoded(image, self.tokens), self.num_channels)
         except DataError as error:
-            raise DataError(f"column {self.image_column!r}: {error}") from None
+            raise DataError(f"column {self.image_column!r}: {error}") from error.__cause__
         saliency = row.get(self.saliency_column) if self.saliency_column else None
-        if saliency is not None:
-            try:
-                saliency = saliency_map(saliency, bands[0].size)
-            except DataError as error:
-                raise DataError(f"column {self.saliency_column!r}: {error}") from None
+        try:
+            if isinstance(saliency, (list, tuple)):
+                generator = generator or _from_torch()
+                saliency = annotators_map(saliency, bands[0].size, self.annotators, generator, self.tokens)
+            elif saliency is not None:
+                picture = decoded(saliency, self.tokens)
+                saliency = saliency_map(picture, bands[0].size, stretch=not self._only_resizes)
+        except DataError as error:
+            raise DataError(f"column {self.saliency_column!r}: {error}") from error.__cause__
         bands, saliency = self._augment(bands, saliency, generator)
 
         inputs: dict[str, Any] = {"pixel_values": self._process(bands)}
@@ -150,6 +170,13 @@ class AlignedTransform:
         elif self.require_label:
             raise DataError(f"column {self.label_column!r}: there is no label. Remove the row or label it.")
         return inputs
+
+    def reading_all_maps(self) -> AlignedTransform:
+        """The transform for a check: where one of several annotators is drawn, all of their maps are read."""
+        thorough = copy(self)
+        if thorough.annotators == "random":
+            thorough.annotators = "mean"
+        return thorough
 
     def _process(self, bands: list[Image.Image]) -> torch.Tensor:
         if len(bands) == 1:
@@ -175,15 +202,47 @@ class AlignedTransform:
         return output["pixel_values"][0].float()
 
     def _process_map(self, saliency: Image.Image, shape: torch.Size) -> torch.Tensor | None:
-        channels = 3 if self.num_channels == 3 else 1
-        image = saliency.convert("RGB") if channels == 3 else saliency
-        values = self._process_band(image, **geometry_only(self.processor, channels))[:1] / 255
-        if values.shape[-2:] != shape[-2:]:
+        size = shape[-2:]
+        values = (_resized(saliency, size) if self._only_resizes else self._replayed(saliency)) / 255
+        if values.shape[-2:] != size:
             raise DataError(
-                f"{type(self.processor).__name__} makes pictures of {tuple(shape[-2:])} but maps of "
+                f"{type(self.processor).__name__} makes pictures of {tuple(size)} but maps of "
                 f"{tuple(values.shape[-2:])}; it can't be replayed on maps."
             )
         return values.clamp(0, 1) if values.max() > 0 else None
+
+    def _replayed(self, saliency: Image.Image, channels: int | None = None) -> torch.Tensor:
+        """The processor's own geometry of a map, from 0 to 255."""
+        channels = channels or self._map_channels
+        image = saliency.convert("RGB") if channels == 3 else saliency
+        return self._process_band(image, **geometry_only(self.processor, channels))[:1]
+
+    @cached_property
+    def _only_resizes(self) -> bool:
+        """Whether the processor does to noise what a plain resize does, pixel for pixel."""
+        return self._same_on_noise(self._replayed, lambda noise: _resized(noise, self._replayed(noise).shape[-2:]))
+
+    @cached_property
+    def _map_channels(self) -> int:
+        """One channel where the processor takes one and does to it what it does to three, which costs three times."""
+        if self.num_channels != 3:
+            return 1
+        return (
+            1 if self._same_on_noise(partial(self._replayed, channels=1), partial(self._replayed, channels=3)) else 3
+        )
+
+    @staticmethod
+    def _same_on_noise(
+        way: Callable[[Image.Image], torch.Tensor], other: Callable[[Image.Image], torch.Tensor]
+    ) -> bool:
+        noise = np.random.default_rng(0).integers(0, 256, (640, 640), dtype=np.uint8)
+        try:
+            return all(
+                torch.equal(way(picture), other(picture))
+                for picture in (Image.fromarray(noise[:height, :width].copy()) for width, height in PROBES)
+            )
+        except (IndexError, RuntimeError, TypeError, ValueError):  # one of the ways can't be gone
+            return False
 
     def _augment(
         self, bands: list[Image.Image], saliency: Image.Image | None, generator: np.random.Generator | None
@@ -191,10 +250,11 @@ class AlignedTransform:
         if self.random_crop_scale is None and not self.horizontal_flip and not self.color_jitter:
             return bands, saliency
         if generator is None:
-            generator = np.random.default_rng(int(torch.randint(2**62, ())))
+            generator = _from_torch()
         if self.random_crop_scale is not None:
             box = random_box(bands[0].size, self.random_crop_scale, generator)
-            bands, saliency = [band.crop(box) for band in bands], saliency and saliency.crop(box)
+            saliency = saliency and crop_map(saliency, box, bands[0].size)
+            bands = [band.crop(box) for band in bands]
         if generator.random() < self.horizontal_flip:
             mirror = Image.Transpose.FLIP_LEFT_RIGHT
             bands, saliency = [band.transpose(mirror) for band in bands], saliency and saliency.transpose(mirror)
@@ -203,6 +263,34 @@ class AlignedTransform:
                 factor = 1 + generator.uniform(-self.color_jitter, self.color_jitter)
                 bands = [enhance(band).enhance(factor) for band in bands]
         return bands, saliency
+
+
+def _from_torch() -> np.random.Generator:
+    """Seeded from torch's global generator, which data-loader workers seed."""
+    return np.random.default_rng(int(torch.randint(2**62, ())))
+
+
+def crop_map(saliency: Image.Image, box: tuple[int, int, int, int], picture_size: tuple[int, int]) -> Image.Image:
+    """
+    A map cropped like its picture; one of another resolution keeps about its own.
+
+    Args:
+        saliency (`PIL.Image.Image`): mode `L`.
+        box (`tuple[int, int, int, int]`): left, upper, right, lower, in pixels of the picture.
+        picture_size (`tuple[int, int]`): (width, height) of the picture.
+    """
+    if saliency.size == picture_size:
+        return saliency.crop(box)
+    across, down = saliency.width / picture_size[0], saliency.height / picture_size[1]
+    left, upper, right, lower = box[0] * across, box[1] * down, box[2] * across, box[3] * down
+    size = max(1, round(right - left)), max(1, round(lower - upper))
+    return saliency.resize(size, Image.Resampling.BILINEAR, box=(left, upper, right, lower))
+
+
+def _resized(grey: Image.Image, size: torch.Size) -> torch.Tensor:
+    """A grey picture at (height, width), as (1, height, width) of numbers from 0 to 255."""
+    height, width = size
+    return torch.from_numpy(np.array(grey.resize((width, height), Image.Resampling.BILINEAR)))[None].float()
 
 
 def picture_bands(picture: Any, num_channels: int) -> list[Image.Image]:

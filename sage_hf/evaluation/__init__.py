@@ -5,6 +5,9 @@ from __future__ import annotations
 from .calibration import Calibration
 from .classification import Classification
 from .intervals import bootstrap_intervals, mean_interval
+from .model_alignment import model_alignment
+from .model_evaluation import evaluate_model
+from .model_saliency import model_saliency
 from .multi_label import MultiLabel
 from .open_set import OpenSet
 from .presentation_attack import PresentationAttack
@@ -24,8 +27,11 @@ __all__ = [
     "SaliencyAlignment",
     "bootstrap_intervals",
     "classification_metrics",
+    "evaluate_model",
     "export_metric",
     "mean_interval",
+    "model_alignment",
+    "model_saliency",
     "multi_label_metrics",
     "push_metric",
     "regression_metrics",

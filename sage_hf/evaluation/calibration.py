@@ -12,7 +12,7 @@ import numpy as np
 
 class Calibration(evaluate.Metric):
     """
-    Expected and maximum calibration error of the chosen class (Guo et al. 2017, equations 3 and 5), Brier score and
+    Expected and maximum calibration error of the chosen class (in bins, as in Guo et al. 2017), Brier score and
     negative log-likelihood.
 
     The confidence of a row is its largest probability. Confidences are sorted into bins of equal width, the m-th of M

@@ -57,12 +57,12 @@ def bootstrap_intervals(
         compute (`Callable`): figures by name, given predictions and references.
         predictions (`numpy.ndarray`): (rows, ...).
         references (`numpy.ndarray`): (rows, ...).
-        resamples (`int`, *optional*, defaults to 1000): how often rows are drawn.
+        resamples (`int`, *optional*, defaults to 1000): how often rows are drawn; 0 for no intervals.
         level (`float`, *optional*, defaults to 0.95): confidence, in (0, 1).
         seed (`int`, *optional*, defaults to 0): of the draws.
 
     Returns:
-        `dict[str, dict[str, float]]`: `value`, `low` and `high` of each figure.
+        `dict[str, dict[str, float]]`: `value`, `low` and `high` of each figure; its value alone if no resample has it.
 
     Example:
 
@@ -84,6 +84,8 @@ def bootstrap_intervals(
     tails = [50 * (1 - level), 50 * (1 + level)]
     result = {}
     for name, value in compute(predictions, references).items():
-        low, high = np.percentile(drawn[name], tails)
-        result[name] = {"value": value, "low": float(low), "high": float(high)}
+        result[name] = {"value": value}
+        if name in drawn:
+            low, high = np.percentile(drawn[name], tails)
+            result[name] |= {"low": float(low), "high": float(high)}
     return result

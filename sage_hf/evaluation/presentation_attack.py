@@ -14,16 +14,20 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 class PresentationAttack(evaluate.Metric):
     """
-    Error rates of a presentation attack detector: APCER and BPCER (ISO/IEC 30107-3) with their mean ACER at a
-    threshold; equal error rate, AUROC, d-prime and true positive rates at fixed false positive rates over all of them.
+    Error rates of a presentation attack detector: APCER and BPCER (terms of ISO/IEC 30107-3) with their mean ACER at a
+    threshold; BPCER at fixed APCER; equal error rate, AUROC, d-prime and true positive rates at fixed false positive
+    rates over all thresholds.
 
     A score says how much a picture looks like an attack, and a picture is called an attack if its score is at least
     the threshold. 0 is bona fide, 1 an attack: the attack is the positive class. APCER is the share of attacks called
     bona fide, for the type of attack where it is largest; BPCER the share of bona fide presentations called attacks.
+    BPCER10, BPCER20 and BPCER100 are what papers call the BPCER at an APCER of 10, 5 and 1 %. These names and ACER are
+    given as the literature uses them, without a claim that the standard, which is not free to read, has them.
 
     Limitations:
         A threshold chosen on the scored rows makes the rates at it too good: choose it on validation data, with
-        `eer_threshold` for instance. The equal error rate, AUROC, d-prime and true positive rates pool the types of
+        `eer_threshold` for instance. BPCER at fixed APCER is such a rate; below `n` rows of a type, BPCER`n` allows
+        no miss of that type. The equal error rate, AUROC, d-prime and true positive rates pool the types of
         attack, so a frequent type hides a rare one. A false positive rate of 0.001 says nothing new below 1,000 bona
         fide rows. d-prime describes scores near to normal, not those of a sigmoid piled up at 0 and 1.
 
@@ -40,13 +44,16 @@ class PresentationAttack(evaluate.Metric):
     (0.5, {'contact lens': 0.5, 'print': 0.0})
     >>> round(scores["bpcer"], 3), round(scores["acer"], 3), round(scores["eer"], 3)
     (0.333, 0.417, 0.333)
+    >>> round(scores["bpcer10"], 3)
+    0.333
 
     ```
     """
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Presentation attack detection: APCER, BPCER, ACER, EER, AUROC, d-prime and TPR at fixed FPR.",
+            description="Presentation attack detection: APCER, BPCER, ACER, BPCER at fixed APCER, EER, AUROC, d-prime "
+            "and TPR at fixed FPR.",
             citation=CITATION,
             inputs_description=inspect.getdoc(self._compute),
             features=datasets.Features(
@@ -62,6 +69,7 @@ class PresentationAttack(evaluate.Metric):
         attack_types: Sequence[str | None] | None = None,
         threshold: float | None = None,
         false_positive_rates: Sequence[float] = (0.001, 0.01, 0.1),
+        bpcer_at: Sequence[int] = (10, 20, 100),
     ) -> dict[str, Any]:
         """
         Args:
@@ -73,6 +81,7 @@ class PresentationAttack(evaluate.Metric):
             threshold (`float`, *optional*): a row is called an attack from this score on; chosen on validation data.
                 0.5 if not given.
             false_positive_rates (`list[float]`, *optional*, defaults to `(0.001, 0.01, 0.1)`): each in (0, 1).
+            bpcer_at (`list[int]`, *optional*, defaults to `(10, 20, 100)`): the `n` of each BPCER`n`, 2 or more.
 
         Returns:
             `dict`: rates are in [0, 1].
@@ -81,6 +90,8 @@ class PresentationAttack(evaluate.Metric):
             - `bpcer`: lower is better.
             - `acer`: mean of `apcer` and `bpcer`, lower is better.
             - `threshold`: what the three were taken at.
+            - `bpcer{n}`: the smallest BPCER at a threshold where APCER, of the worst type, is at most 1/n, lower is
+              better.
             - `eer`: where the share of all attacks missed equals that of bona fide rejected, on straight lines between
               the points of the ROC curve; lower is better.
             - `eer_threshold`: the score whose point on the curve is nearest to that.
@@ -94,7 +105,7 @@ class PresentationAttack(evaluate.Metric):
         Raises:
             `ValueError`: scores that are not finite, or outside [0, 1] without a threshold; references other than 0
                 and 1, or only one of them; attack types of another length, or missing for an attack; a threshold or
-                false positive rate out of range.
+                false positive rate out of range, or an `n` that is no whole number of 2 or more.
         """
         scores, attack = _checked(predictions, references, threshold)
         threshold = 0.5 if threshold is None else float(threshold)
@@ -121,7 +132,19 @@ class PresentationAttack(evaluate.Metric):
             if not 0 < limit < 1:
                 raise ValueError(f"A false positive rate is {limit}, expected shares in (0, 1) such as 0.01 for 1 %.")
             results[f"tpr_at_fpr_{limit:g}"] = float(true_positives[false_positives <= limit].max())
+        for share in bpcer_at:
+            if int(share) != share or share < 2:
+                raise ValueError(f"bpcer_at holds {share}, expected whole numbers from 2 on: 20 for an APCER of 1/20.")
+            results[f"bpcer{int(share)}"] = _bpcer_at(scores, attack, types, int(share))
         return results
+
+
+def _bpcer_at(scores: np.ndarray, attack: np.ndarray, types: np.ndarray, share: int) -> float:
+    """The smallest BPCER where no type of attack is missed more often than once in `share`."""
+    # Of n attacks n // share may lie below the threshold, so the next one is the highest threshold of its type.
+    allowed = (np.sort(scores[attack & (types == kind)]) for kind in np.unique(types[attack]))
+    threshold = min(ordered[len(ordered) // share] for ordered in allowed)
+    return float((scores[~attack] >= threshold).mean())
 
 
 def _equal_error(false_positives: np.ndarray, false_negatives: np.ndarray) -> tuple[float, int]:

@@ -85,22 +85,9 @@ class SaliencyAlignment(evaluate.Metric):
                 different sizes; a human map of zeros; a threshold out of range; shuffled AUC of one picture or of
                 several sizes.
         """
-        if not len(references):
-            raise ValueError("There are no pictures. Give a prediction and a reference of at least one.")
-        if not 0 < fixation_threshold <= 1:
-            raise ValueError(f"fixation_threshold is {fixation_threshold}, expected a share of the maximum in (0, 1].")
-        pairs = [_checked_pair(index, *maps) for index, maps in enumerate(zip(predictions, references, strict=True))]
-        fixations = [human >= fixation_threshold * human.max() for _, human in pairs]
-        columns: dict[str, list[float]] = {"cc": [], "sim": [], "kl": [], "nss": [], "auc_judd": []}
-        for (model, human), fixated in zip(pairs, fixations, strict=True):
-            columns["cc"].append(float((_standardized(model) * _standardized(human)).mean()))
-            p, q = _distribution(model), _distribution(human)
-            columns["sim"].append(float(np.minimum(p, q).sum()))
-            epsilon = np.finfo(np.float64).eps
-            columns["kl"].append(float((q * np.log(epsilon + q / (epsilon + p))).sum()))
-            columns["nss"].append(float(_standardized(model)[fixated].mean()))
-            columns["auc_judd"].append(0.5 if fixated.all() else float(roc_auc_score(fixated.ravel(), model.ravel())))
+        columns, pairs = _scores(predictions, references, fixation_threshold)
         if shuffled:
+            fixations = [human >= fixation_threshold * human.max() for _, human in pairs]
             columns["auc_shuffled"] = _shuffled([model for model, _ in pairs], fixations)
         means = {name: float(np.mean(values)) for name, values in columns.items()}
         counts = {
@@ -108,6 +95,51 @@ class SaliencyAlignment(evaluate.Metric):
             "constant_references": sum(np.ptp(human) == 0 for _, human in pairs),
         }
         return means | {name: int(count) for name, count in counts.items()}
+
+
+def alignment_scores(predictions: Any, references: Any, fixation_threshold: float = 0.5) -> dict[str, list[float]]:
+    """
+    The figures of [`SaliencyAlignment`] for each picture: `cc`, `sim`, `kl`, `nss`, `auc_judd`.
+
+    Args:
+        predictions (`list[numpy.ndarray]`): as for [`SaliencyAlignment`], (height, width) each.
+        references (`list[numpy.ndarray]`): likewise.
+        fixation_threshold (`float`, *optional*, defaults to 0.5): likewise.
+
+    Raises:
+        `ValueError`: as in [`SaliencyAlignment`].
+
+    Example:
+
+    ```python
+    >>> from sage_hf.evaluation.saliency_alignment import alignment_scores
+    >>> alignment_scores([[[0.6, 0.2], [0.2, 0.0]]], [[[1.0, 0.0], [0.0, 0.0]]])["auc_judd"]
+    [1.0]
+
+    ```
+    """
+    return _scores(predictions, references, fixation_threshold)[0]
+
+
+def _scores(
+    predictions: Any, references: Any, fixation_threshold: float
+) -> tuple[dict[str, list[float]], list[tuple[np.ndarray, np.ndarray]]]:
+    if not len(references):
+        raise ValueError("There are no pictures. Give a prediction and a reference of at least one.")
+    if not 0 < fixation_threshold <= 1:
+        raise ValueError(f"fixation_threshold is {fixation_threshold}, expected a share of the maximum in (0, 1].")
+    pairs = [_checked_pair(index, *maps) for index, maps in enumerate(zip(predictions, references, strict=True))]
+    columns: dict[str, list[float]] = {"cc": [], "sim": [], "kl": [], "nss": [], "auc_judd": []}
+    for model, human in pairs:
+        fixated = human >= fixation_threshold * human.max()
+        columns["cc"].append(float((_standardized(model) * _standardized(human)).mean()))
+        p, q = _distribution(model), _distribution(human)
+        columns["sim"].append(float(np.minimum(p, q).sum()))
+        epsilon = np.finfo(np.float64).eps
+        columns["kl"].append(float((q * np.log(epsilon + q / (epsilon + p))).sum()))
+        columns["nss"].append(float(_standardized(model)[fixated].mean()))
+        columns["auc_judd"].append(0.5 if fixated.all() else float(roc_auc_score(fixated.ravel(), model.ravel())))
+    return columns, pairs
 
 
 def _checked_pair(index: int, prediction: Any, reference: Any) -> tuple[np.ndarray, np.ndarray]:

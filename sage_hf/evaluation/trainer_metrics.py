@@ -1,4 +1,4 @@
-"""The metrics of each problem type, for `compute_metrics` of a Trainer."""
+"""The metrics of each problem type, for `compute_metrics` of a Trainer, and their intervals."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import expit
 from transformers import EvalPrediction
+from transformers.trainer_utils import PredictionOutput
 
+from ..hub.run_record import TIMING
 from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from .classification import Classification
+from .intervals import bootstrap_intervals
 from .multi_label import MultiLabel
 from .regression import Regression
 
@@ -93,3 +96,32 @@ METRICS: dict[str, Callable[[EvalPrediction], dict[str, float]]] = {
     REGRESSION: regression_metrics,
 }
 """What fits `compute_metrics`, by problem type."""
+
+
+def figures_of(prediction: PredictionOutput, prefix: str) -> dict[str, float]:
+    """The figures of a Trainer's prediction with a `metric_key_prefix`, without it and without times."""
+    return {
+        name.removeprefix(f"{prefix}_"): value
+        for name, value in (prediction.metrics or {}).items()
+        if name.startswith(f"{prefix}_") and not name.endswith(TIMING)
+    }
+
+
+def metric_intervals(prediction: PredictionOutput, problem_type: str, resamples: int) -> dict[str, dict[str, float]]:
+    """
+    The figures of a Trainer's prediction with the ends of their 95% intervals, see [`bootstrap_intervals`].
+
+    Args:
+        prediction ([`~transformers.trainer_utils.PredictionOutput`]): of rows with labels.
+        problem_type (`str`): see [`~sage_hf.tasks.Task`].
+        resamples (`int`): how often rows are drawn; 0 gives no figures.
+    """
+    if not resamples:
+        return {}
+
+    def compute(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        return METRICS[problem_type](EvalPrediction(predictions=predictions, label_ids=references))
+
+    return bootstrap_intervals(
+        compute, np.asarray(prediction.predictions), np.asarray(prediction.label_ids), resamples=resamples
+    )

@@ -9,17 +9,12 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from .results import eval_results, write_eval_results
+from .results import eval_results, value_of, write_eval_results
 from .run_record import RunRecord, shown_log
 from .sections import refresh, section
+from .templates import template_path
 
 LIBRARIES = {"adapter": "peft", "module": "pytorch"}
-
-
-def template_path() -> Path:
-    """The template, from the wheel or from the source tree."""
-    packed = Path(__file__).with_name("model_card.md")
-    return packed if packed.is_file() else Path(__file__).parents[2] / "model_cards" / "model_card.md"
 
 
 def write_model_card(folder: str | Path, record: RunRecord, template: str | Path | None = None) -> Path:
@@ -32,8 +27,9 @@ def write_model_card(folder: str | Path, record: RunRecord, template: str | Path
         folder (`str` or `Path`): the checkpoint.
         record ([`RunRecord`]): the run.
         template (`str` or `Path`, *optional*): a Jinja template of your own. It is given `record`, `card_data` (the
-            front matter), `settings`, `log`, `log_columns`, `metric_names`, `has_intervals`, `figure(value)`, and
-            `section(name)` for `{% call section("results") %} ... {% endcall %}`, which a later card may refresh.
+            front matter), `settings` and `hyperparameters` (those that are set), `log`, `log_columns`, `metric_names`,
+            `has_intervals`, `compared_splits`, `figure(value)`, `point(value)` (without its interval), `maps_of(run)`,
+            and `section(name)` for `{% call section("results") %} ... {% endcall %}`, which a later card may refresh.
 
     Returns:
         `Path`: the card.
@@ -58,7 +54,7 @@ def render_model_card(record: RunRecord, template: str | Path | None = None) -> 
     environment = Environment(
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
-    source = Path(template) if template is not None else template_path()
+    source = Path(template) if template is not None else template_path("model_card.md")
     log = shown_log(record.log, record.kept_step)
 
     def named_section(name: str, caller: Callable[[], str]) -> str:
@@ -67,12 +63,16 @@ def render_model_card(record: RunRecord, template: str | Path | None = None) -> 
     return environment.from_string(source.read_text(encoding="utf-8")).render(
         record=record,
         card_data=card_data(record).to_yaml(),
-        settings=record.changed_settings(),
+        settings=_set(record.changed_settings()),
+        hyperparameters=_set(record.hyperparameters),
         log=log,
         log_columns=list(dict.fromkeys(name for row in log for name in row if name not in ("step", "epoch"))),
         metric_names=list(dict.fromkeys(name for values in record.metrics.values() for name in values)),
         has_intervals=any(isinstance(value, dict) for values in record.metrics.values() for value in values.values()),
+        compared_splits={split for run in record.compared for split in run["metrics"]},
         figure=_figure,
+        point=lambda figure: "" if figure is None else _figure(value_of(figure)),
+        maps_of=_maps_of,
         section=named_section,
     )
 
@@ -99,10 +99,24 @@ def card_data(record: RunRecord) -> ModelCardData:
     )
 
 
+def _set(values: dict[str, Any]) -> dict[str, Any]:
+    """What is on and was set: no `None`, no `False`, and not the -1 of `max_steps` that means none."""
+    return {name: value for name, value in values.items() if value is not None and value is not False and value != -1}
+
+
+def _maps_of(run: dict[str, Any]) -> str:
+    if run.get("guidance") == "none":
+        return "not used"
+    control = run.get("saliency_control", "none")
+    return "as they are" if control == "none" else control
+
+
 def _figure(value: Any) -> str:
     """A number to four digits, with its interval if it has one."""
     if value is None:
         return ""
     if isinstance(value, dict):
+        if "low" not in value:
+            return f"{value['value']:.4f}"
         return f"{value['value']:.4f} ({value['low']:.4f} to {value['high']:.4f})"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import glob
-import json
-import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_url
-from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+from huggingface_hub import CommitInfo, HfApi
 
+from .adapters import name_base_model
 from .attempts import Attempts
+from .edits import CARD, Memory, reconciled, remote_card
 from .model_card import render_model_card, write_record
+from .repository import Pushed, check_target, open_target
 from .run_record import RECORD, RunRecord
+from .secrets import check_text
 from .sections import refresh
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
@@ -26,19 +26,9 @@ NOT_PUSHED = ("_*", "runs", "logs", "events.out.*", "emissions*", "optimizer*", 
 STALE = (".eval_results/*.yaml", "model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 """What an earlier push may have left on the Hub, and this one replaces."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".pck", ".sav")
-TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 BINARY = (".safetensors", ".png", ".jpg", ".jpeg", ".webp")
 PUSHED = "_pushed_cards.json"
 """The cards that pushes left on the Hub, by repository: who edited which is told by them. Stays in the folder."""
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """Where a push went."""
-
-    url: str
-    commit: str
-    pull_request: int | None = None
 
 
 def check_folder(folder: Path) -> None:
@@ -50,26 +40,12 @@ def check_folder(folder: Path) -> None:
     """
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise ValueError(f"{folder} holds no checkpoint: none of {', '.join(WEIGHTS)} is there.")
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        if base and (Path(base).exists() or base.startswith((".", "/", "~"))):
-            raise ValueError(
-                f"adapter_config.json names the local base model {base}. Publish that first and put its Hub id there, "
-                "or merge the adapter (merge_and_unload) and push the whole model."
-            )
-    home = str(Path.home())
-    spellings = {home.encode(), json.dumps(home)[1:-1].encode()} if len(home) > 1 else set()
     for path in published_files(folder):
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in PICKLES:
             raise ValueError(f"{name} is a pickle, which can run code where it is loaded. Remove it from {folder}.")
         if path.suffix.lower() not in BINARY:
-            content = path.read_bytes()
-            if TOKEN.search(content):
-                raise ValueError(f"{name} holds a Hub token. Remove it, and revoke the token if others have seen it.")
-            if any(re.search(re.escape(spelling) + rb"(?![\w.-])", content) for spelling in spellings):
-                raise ValueError(f"{name} names your home folder ({Path.home()}). Remove the path from it.")
+            check_text(name, path.read_bytes())
 
 
 def published_files(folder: Path) -> Iterator[Path]:
@@ -87,7 +63,7 @@ def push_run(
     folder: str | Path,
     repo_id: str,
     *,
-    private: bool = False,
+    private: bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
     template: str | Path | None = None,
@@ -103,7 +79,7 @@ def push_run(
     Args:
         folder (`str` or `Path`): the checkpoint.
         repo_id (`str`): `owner/name`; made if it does not exist.
-        private (`bool`, *optional*, defaults to `False`): make a new repository private.
+        private (`bool`, *optional*): make a new repository private; the owner's default if not given.
         revision (`str`, *optional*): branch, made if it does not exist; `main` if not given.
         create_pr (`bool`, *optional*, defaults to `False`): open a pull request and push to that.
         template (`str` or `Path`, *optional*): of the card, as for [`write_model_card`].
@@ -118,35 +94,95 @@ def push_run(
         [`PushError`]: the Hub did not take it.
     """
     folder, api = Path(folder), api or HfApi()
-    if revision is not None and create_pr:
-        raise ValueError("A pull request has a branch of its own: leave revision out, or create_pr.")
+    check_target(revision, create_pr)
     check_folder(folder)
-    again = f"Nothing in {folder} was changed but its card. Repeat the push: what has arrived is not sent again."
-    attempt = Attempts(repo_id, again, wait)
-    attempt(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
-    target, number = revision, None
-    if revision is not None:
-        attempt(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+    number = None
     if create_pr:
-        # Opened first, and pushed to: a commit that opens one itself would open another when it is repeated.
+        attempt = _attempts(folder, repo_id, wait)
+        name_base_model(folder, api, attempt)
         title = f"Upload {folder.resolve().name}"
-        number = attempt(lambda: api.create_pull_request(repo_id, title=title)).num
-        target = f"refs/pr/{number}"
-    attempt(lambda: _refresh_card(folder, repo_id, target, template, api))
+        target = open_target(repo_id, api, attempt, private=private, create_pr=True, title=title)
+        revision, number = target.revision, target.pull_request
+    commit = send_run(folder, repo_id, private=private, revision=revision, template=template, api=api, wait=wait)
+    return Pushed(url=f"{api.endpoint}/{repo_id}", commit=commit.oid, pull_request=number)
+
+
+def send_run(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    template: str | Path | None = None,
+    commit_message: str | None = None,
+    api: HfApi,
+    wait: Callable[[float], None] = time.sleep,
+) -> CommitInfo:
+    """
+    What [`push_run`] does once it is known where to: check, refresh the card, upload.
+
+    Args:
+        revision (`str`, *optional*): branch, made if it does not exist, or `refs/pr/N` of a pull request.
+        commit_message (`str`, *optional*): `Upload FOLDER` if not given.
+        folder, repo_id, private, template, api, wait: as for [`push_run`], with the same errors.
+    """
+    check_folder(folder)
+    attempt = _attempts(folder, repo_id, wait)
+    name_base_model(folder, api, attempt)
+    if revision is None or not revision.startswith("refs/pr/"):
+        open_target(repo_id, api, attempt, private=private, revision=revision)
+    attempt(lambda: _refresh_card(folder, repo_id, revision, template, api))
     check_folder(folder)
     paths = [path.relative_to(folder).as_posix() for path in published_files(folder)]
     commit = attempt(
         lambda: api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
-            revision=target,
+            revision=revision,
             allow_patterns=[glob.escape(path) for path in paths],
             delete_patterns=list(STALE),
-            commit_message=f"Upload {folder.resolve().name}",
+            commit_message=commit_message or f"Upload {folder.resolve().name}",
         )
     )
-    _remember_card(folder, repo_id, target)
-    return Pushed(url=f"{api.endpoint}/{repo_id}", commit=commit.oid, pull_request=number)
+    _remember_card(folder, repo_id, revision)
+    return commit
+
+
+def send_checkpoint(
+    folder: Path,
+    repo_id: str,
+    path_in_repo: str,
+    *,
+    revision: str | None = None,
+    commit_message: str,
+    api: HfApi,
+    wait: Callable[[float], None] = time.sleep,
+) -> CommitInfo:
+    """
+    Upload a checkpoint with all that resuming needs, see [`~sage_hf.hub.resuming.fetch_checkpoint`].
+
+    Args:
+        path_in_repo (`str`): its folder in the repository; what an earlier checkpoint left there goes.
+        folder, repo_id, revision, commit_message, api, wait: as for [`send_run`].
+
+    Raises:
+        [`PushError`]: the Hub did not take it.
+    """
+    return _attempts(folder, repo_id, wait)(
+        lambda: api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            path_in_repo=path_in_repo,
+            revision=revision,
+            delete_patterns=["*"],
+            commit_message=commit_message,
+        )
+    )
+
+
+def _attempts(folder: Path, repo_id: str, wait: Callable[[float], None]) -> Attempts:
+    again = f"Nothing in {folder} was changed but its card. Repeat the push: what has arrived is not sent again."
+    return Attempts(repo_id, again, wait)
 
 
 def _refresh_card(folder: Path, repo_id: str, revision: str | None, template: Any, api: HfApi) -> None:
@@ -156,36 +192,23 @@ def _refresh_card(folder: Path, repo_id: str, revision: str | None, template: An
     record = RunRecord.load(folder)
     record.repo_id = repo_id
     write_record(folder, record)
-    path, generated = folder / "README.md", render_model_card(record, template)
+    path, generated = folder / CARD, render_model_card(record, template)
     here = path.read_text(encoding="utf-8") if path.is_file() else None
-    there = _remote_card(repo_id, revision, api)
-    ours = generated if here is None else refresh(here, generated)
-    theirs = generated if there is None else refresh(there, generated)
-    last = _pushed_cards(folder).get(f"{repo_id}@{revision or 'main'}")
-    if last is not None and there == last:
-        theirs = ours  # nobody touched it there, so what was changed or taken back here counts
-    elif (last is not None and here == last) or ours == generated:
-        ours = theirs
-    elif theirs == generated:
-        theirs = ours
-    if ours != theirs:
+    there = remote_card(repo_id, revision, api)
+    text = reconciled(generated, here, there, Memory(folder / PUSHED).last(repo_id, revision), refresh)
+    if text is None:
         raise ValueError(
             f"README.md was edited both in {folder} and on the Hub ({repo_id}). Bring the two together in {path}, and "
             "put the same text on the Hub; or remove one of them."
         )
-    path.write_text(ours, encoding="utf-8")
-
-
-def _pushed_cards(folder: Path) -> dict[str, str]:
-    file = folder / PUSHED
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    path.write_text(text, encoding="utf-8")
 
 
 def _remember_card(folder: Path, repo_id: str, revision: str | None) -> None:
-    path = folder / "README.md"
+    path = folder / CARD
     if path.is_file():
-        cards = _pushed_cards(folder) | {f"{repo_id}@{revision or 'main'}": path.read_text(encoding="utf-8")}
-        (folder / PUSHED).write_text(json.dumps(cards, indent=2) + "\n", encoding="utf-8")
+        card = path.read_text(encoding="utf-8")
+        Memory(folder / PUSHED).remember(repo_id, revision, there=card, here=card)
 
 
 def fetch_card(folder: str | Path, repo_id: str, *, revision: str | None = None, api: HfApi | None = None) -> None:
@@ -193,21 +216,8 @@ def fetch_card(folder: str | Path, repo_id: str, *, revision: str | None = None,
     Put the card that a repository has into a new run's folder, so that what people wrote in it is refreshed, not lost.
     """
     folder = Path(folder)
-    there = _remote_card(repo_id, revision, api or HfApi())
-    if there is not None and not (folder / "README.md").is_file():
+    there = remote_card(repo_id, revision, api or HfApi())
+    if there is not None and not (folder / CARD).is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "README.md").write_text(there, encoding="utf-8")
+        (folder / CARD).write_text(there, encoding="utf-8")
         _remember_card(folder, repo_id, revision)
-
-
-def _remote_card(repo_id: str, revision: str | None, api: HfApi) -> str | None:
-    """The card on the Hub, `None` if it has none; a Hub that can't be reached is an error, never no card."""
-    url = hf_hub_url(repo_id, "README.md", revision=revision, endpoint=api.endpoint)
-    try:
-        commit = api.get_hf_file_metadata(url=url).commit_hash
-    except RemoteEntryNotFoundError:
-        return None
-    try:
-        return Path(api.hf_hub_download(repo_id, "README.md", revision=commit)).read_text(encoding="utf-8")
-    except LocalEntryNotFoundError as error:
-        raise (error.__cause__ or error) from error

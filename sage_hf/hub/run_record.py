@@ -69,6 +69,7 @@ class RunRecord:
         base_model_revision (`str`, *optional*): its commit.
         dataset (`str`, *optional*): Hub id of the data.
         dataset_revision (`str`, *optional*): its commit.
+        description (`str`, *optional*): what it is and what for, in words.
         annotation (`str`, *optional*): how the maps came about, in words.
         annotated (`float`, *optional*): share of trained rows that had a map, in [0, 1].
         seconds (`float`, *optional*): training time.
@@ -76,6 +77,7 @@ class RunRecord:
         log (`list[dict]`): rows of the training log by step.
         kept_step (`int`, *optional*): the step whose weights were kept.
         metrics (`dict`): by split and metric, a number, or one with `low` and `high`, the ends of its 95% interval.
+        saliency_alignment (`dict`): by split, see [`~sage_hf.evaluation.model_alignment`].
         compared (`list[dict]`): other runs on the same data: `guidance`, `saliency_control`, `seed`, `metrics`.
         pictures (`dict[str, str]`): captions by file name.
         license (`str`, *optional*): identifier of the licence.
@@ -96,6 +98,7 @@ class RunRecord:
     base_model_revision: str | None = None
     dataset: str | None = None
     dataset_revision: str | None = None
+    description: str | None = None
     annotation: str | None = None
     annotated: float | None = None
     seconds: float | None = None
@@ -103,6 +106,7 @@ class RunRecord:
     log: list[dict[str, float]] = field(default_factory=list)
     kept_step: int | None = None
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    saliency_alignment: dict[str, dict[str, Any]] = field(default_factory=dict)
     compared: list[dict[str, Any]] = field(default_factory=list)
     pictures: dict[str, str] = field(default_factory=dict)
     license: str | None = None

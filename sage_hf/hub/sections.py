@@ -14,6 +14,9 @@ SECTION = re.compile(
 )
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
+BUILT = "built"
+"""The section that holds the whole card of a folder that was built, until it is pushed."""
+
 OF_THE_RUN = (
     "base_model",
     "base_model_relation",
@@ -24,6 +27,9 @@ OF_THE_RUN = (
     "model-index",
 )
 """Keys of the front matter that only a run can know: what an earlier one said goes."""
+
+UNITED = ("tags", "task_categories")
+"""Keys whose lists hold what people added and what is generated."""
 
 
 def section(name: str, body: str) -> str:
@@ -49,7 +55,7 @@ def section(name: str, body: str) -> str:
     return f"<!-- sage_hf: {name} {_digest(body)} -->\n{body}\n<!-- /sage_hf: {name} -->"
 
 
-def refresh(existing: str, generated: str) -> str:
+def refresh(existing: str, generated: str, *, data: bool = False) -> str:
     """
     A card written anew, with what people did to the one before.
 
@@ -58,9 +64,12 @@ def refresh(existing: str, generated: str) -> str:
     someone's own and is left alone. In the front matter, what someone added stays, tags are united, and a value that
     the run does not know (a licence, say) stays; what only a run can know follows the run.
 
+    A dataset is loaded by its card's front matter, so that one is merged into a card of someone's own as well.
+
     Args:
         existing (`str`): the card before, whole.
         generated (`str`): the card that the run gives.
+        data (`bool`, *optional*, defaults to `False`): whether it is a dataset's.
 
     Example:
 
@@ -74,13 +83,14 @@ def refresh(existing: str, generated: str) -> str:
 
     ```
     """
+    existing = _unbuilt(existing, generated)
     if SECTION.search(existing) is None:
         front = FRONT_MATTER.match(existing)
-        if existing[front.end() if front else 0 :].strip():
+        if not existing[front.end() if front else 0 :].strip():
+            # Nothing but front matter, as the Hub's own form for new repositories writes it.
+            existing = (front[0] if front else "") + body_of(generated)
+        elif not data:
             return existing
-        # Nothing but front matter, as the Hub's own form for new repositories writes it.
-        made = FRONT_MATTER.match(generated)
-        existing = (front[0] if front else "") + generated[made.end() if made else 0 :]
     bodies = {match["name"]: match[0] for match in SECTION.finditer(generated)}
 
     def replaced(match: re.Match[str]) -> str:
@@ -89,10 +99,26 @@ def refresh(existing: str, generated: str) -> str:
 
     text = SECTION.sub(replaced, existing)
     before, now = FRONT_MATTER.match(text), FRONT_MATTER.match(generated)
+    if before is None and now is not None and data:
+        return now[0] + text
     if before is None or now is None:
         return text
     merged = _merge(_front_matter_of(before[1]), yaml.safe_load(now[1]) or {})
     return f"---\n{front_matter(merged)}---\n{text[before.end() :]}"
+
+
+def body_of(card: str) -> str:
+    """A card without its front matter."""
+    front = FRONT_MATTER.match(card)
+    return card[front.end() if front else 0 :]
+
+
+def _unbuilt(existing: str, generated: str) -> str:
+    """The short card of a built folder, where it stands as it was written, makes room for the whole one."""
+    for match in SECTION.finditer(existing):
+        if match["name"] == BUILT and match["digest"] == _digest(match["body"]):
+            return existing[: match.start()] + body_of(generated).strip("\n") + existing[match.end() :]
+    return existing
 
 
 def front_matter(data: dict[str, Any]) -> str:
@@ -114,9 +140,10 @@ def _front_matter_of(text: str) -> dict[str, Any]:
 def _merge(existing: dict[str, Any], generated: dict[str, Any]) -> dict[str, Any]:
     added = {key: value for key, value in existing.items() if key not in generated and key not in OF_THE_RUN}
     merged = generated | added
-    old = existing.get("tags")
-    if isinstance(old, list):
-        merged["tags"] = list(dict.fromkeys([*generated.get("tags", []), *old]))
+    for key in UNITED:
+        old = existing.get(key)
+        if isinstance(old, list):
+            merged[key] = list(dict.fromkeys([*generated.get(key, []), *old]))
     return merged
 
 

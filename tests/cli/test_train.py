@@ -265,6 +265,19 @@ def test_card_shows_other_runs_and_pictures_when_asked_to(sources):
     with Image.open(sources / "out" / "views.png") as views:
         assert views.size == (4 * 136 + 8, 26 + 8 + 2 * 136)
     assert "views.png" not in (sources / "none" / "README.md").read_text()
+    assert "![Pictures of the validation split, not trained on" in card
+    assert (sources / "out" / "alignment.png").is_file()
+    assert "Where the model looks" not in card
+
+
+def test_alignment_figures_on_the_card(sources):
+    assert main(arguments(sources, "--saliency_alignment", "true", "--guidance", "none")) == 0
+    card = (sources / "out" / "README.md").read_text()
+    found = json.loads((sources / "out" / "results.json").read_text())["saliency_alignment"]
+    assert set(found) == {"validation", "test"}
+    cc = found["test"]["cam"]["cc"]
+    shown = f"{cc['value']:.4f} ({cc['low']:.4f} to {cc['high']:.4f})"
+    assert f"| test | 4 | class activation map | {shown} |" in card
 
 
 def test_runs_that_can_not_be_compared_are_refused_or_left_out(sources, capsys, caplog):

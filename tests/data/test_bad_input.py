@@ -119,6 +119,7 @@ def test_unchecked_rows_are_named_when_training_meets_them(tmp_path, processor):
         tmp_path,
         train_dataset=CASES["another aspect"][0].to_iterable_dataset(),
         processing_class=processor,
+        check_rows=0,
         max_steps=2,
     )
     with pytest.raises(DataError, match="row 3 of the stream, column 'saliency'"):

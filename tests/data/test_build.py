@@ -8,7 +8,7 @@ from PIL import Image
 
 from sage_hf import DataError
 from sage_hf.cli import main
-from sage_hf.data import build_dataset
+from sage_hf.data import Source, build_dataset
 
 
 @pytest.fixture
@@ -45,8 +45,13 @@ def write(path, table):
         writer.writerows(table)
 
 
-def build(folder, **kwargs):
-    return build_dataset(folder / "images", folder / "maps", folder / "labels.csv", "class", folder / "out", **kwargs)
+def of(folder, **settings):
+    usual = {"images": folder / "images", "saliency": (folder / "maps",), "labels": folder / "labels.csv"}
+    return Source(**usual | {"label_column": "class"} | settings)
+
+
+def build(folder, split_column=None, **kwargs):
+    return build_dataset(of(folder, split_column=split_column), folder / "out", **kwargs)
 
 
 def test_folder_loads_with_bytes_and_features(source):
@@ -100,7 +105,7 @@ DAMAGES = {
     "there is no such picture": lambda folder, table: table[0].update(file="nobody.jpg"),
     "it has no class": lambda folder, table: table[0].update({"class": " "}),
     "the map is 20x30, its image 30x20": lambda folder, table: Image.new("L", (20, 30), 9).save(folder / "maps/2.png"),
-    "2.png can't be read": lambda folder, table: (folder / "maps/2.png").write_bytes(b"\x89PNG\r\n\x1a\n"),
+    "2.png: it can't be read": lambda folder, table: (folder / "maps/2.png").write_bytes(b"\x89PNG\r\n\x1a\n"),
     "3.jpg can't be read": lambda folder, table: (folder / "images/3.jpg").write_bytes(
         (folder / "images/3.jpg").read_bytes()[:300]
     ),
@@ -122,11 +127,12 @@ def test_a_bad_row_is_named_and_never_costs_the_good_ones(source, reason):
     with pytest.raises(DataError, match=r"1 of 6 rows can't be used; nothing was written") as error:
         build(folder, split_column="part")
     assert reason in str(error.value)
-    assert sorted(path.name for path in folder.iterdir()) == ["images", "labels.csv", "maps"]
+    assert {path.name for path in folder.iterdir()} <= {".out.parts", "images", "labels.csv", "maps"}
     report = build(folder, split_column="part", on_error="skip")
     assert report.kept == 5
     (refused,) = report.refused
-    assert reason in refused["reason"]
+    assert reason in refused.reason
+    assert sorted(path.name for path in folder.iterdir()) == ["images", "labels.csv", "maps", "out"]
     assert sum(len(split) for split in datasets.load_dataset(str(folder / "out")).values()) == 5
 
 
@@ -138,7 +144,7 @@ def test_paths_that_lead_out_of_the_folder_are_not_followed(source):
     table[2]["file"] = str(folder / "secret.jpg")
     write(folder / "labels.csv", table)
     report = build(folder, on_error="skip")
-    assert [row["file"] for row in report.refused] == [row["file"] for row in table[:3]]
+    assert [refused.file for refused in report.refused] == [row["file"] for row in table[:3]]
 
 
 def test_a_name_with_dots_is_not_taken_for_an_extension(source):
@@ -172,26 +178,29 @@ def test_classes_choose_rows_and_order(source):
 
 def test_what_stops_a_build_is_explained(source):
     folder, _ = source
-    arguments = [folder / "images", folder / "maps", folder / "labels.csv", "class", folder / "out"]
     with pytest.raises(DataError, match="no column 'klass'; the columns are file, class, part"):
-        build_dataset(*arguments[:3], "klass", arguments[4])
+        build_dataset(of(folder, label_column="klass"), folder / "out")
     with pytest.raises(DataError, match="is not a folder"):
-        build_dataset(folder / "pictures", *arguments[1:])
+        build_dataset(of(folder, images=folder / "pictures"), folder / "out")
     with pytest.raises(DataError, match="no such file"):
-        build_dataset(*arguments[:2], folder / "table.csv", *arguments[3:])
+        build_dataset(of(folder, labels=folder / "table.csv"), folder / "out")
     (folder / "labels.csv").write_bytes("file,class\n0.jpg,caf\xe9\n".encode("latin-1"))
     with pytest.raises(DataError, match="is not UTF-8"):
-        build_dataset(*arguments)
+        build(folder)
     (folder / "labels.csv").write_text("file,class\n")
     with pytest.raises(DataError, match="has no rows"):
-        build_dataset(*arguments)
+        build(folder)
     (folder / "labels.csv").write_text("who,class\n0,a\n")
     with pytest.raises(DataError, match="--file-column"):
-        build_dataset(*arguments)
+        build(folder)
+    (folder / "labels.csv").write_text("file,class\n0,a\n")
+    with pytest.raises(ValueError, match="num_proc is 0"):
+        build(folder, num_proc=0)
+    assert sorted(path.name for path in folder.iterdir()) == ["images", "labels.csv", "maps"]
     (folder / "out").mkdir()
     (folder / "out" / "mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="not empty"):
-        build_dataset(*arguments)
+        build(folder)
     assert (folder / "out" / "mine.txt").read_text() == "mine"
 
 

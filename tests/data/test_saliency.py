@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sage_hf import DataError
-from sage_hf.data.saliency import saliency_array, saliency_map, same_aspect
+from sage_hf.data.saliency import relative_saliency, saliency_array, saliency_map, same_aspect
 
 VALUES = np.array([[0, 1, 2], [4, 8, 16]])
 EXPECTED = VALUES / 16
@@ -41,6 +41,13 @@ def test_one_bit():
     assert saliency_array(Image.fromarray(VALUES > 3)).tolist() == [[0, 0, 0], [1, 1, 1]]
 
 
+@pytest.mark.parametrize("factor", [1e300, 1, 1e-40, 1e-300])
+def test_values_beyond_single_precision(factor):
+    found = relative_saliency(VALUES * factor)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, EXPECTED, atol=1e-6)
+
+
 def test_blank_map_is_no_map():
     assert saliency_array(Image.new("L", (3, 2))) is None
     assert saliency_map(Image.new("L", (3, 2)), (3, 2)) is None
@@ -74,6 +81,7 @@ def test_ink_in_the_alpha_channel_is_refused():
 def test_aspect():
     assert same_aspect((256, 128), (512, 256))
     assert same_aspect((14, 7), (1000, 503))  # 7 * 1000 / 14 = 500, three pixels off: less than one map pixel
+    assert same_aspect((4000, 2667), (400, 267))  # 267 / 400 * 4000 = 2670, three pixels off: less than one of these
     assert not same_aspect((128, 256), (256, 128))
     assert not same_aspect((100, 100), (110, 100))
 

@@ -16,18 +16,21 @@ ROOT = HERE.parents[1]
 
 
 def launch(out, processes, batch_size, kind, *more):
+    run(processes, "train_rows.py", "--out", str(out), "--kind", kind, "--batch-size", str(batch_size), *more)
+    return json.loads((out / "record.json").read_text()), load_file(out / "weights.safetensors")
+
+
+def run(processes, script, *more):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines=1", "--mixed_precision=no"]
     command += [f"--num_processes={processes}", "--dynamo_backend=no", "--num_cpu_threads_per_process=1"]
     command += ["--multi_gpu", f"--main_process_port={port}"] if processes > 1 else []
-    command += [str(HERE / "train_rows.py"), "--out", str(out), "--kind", kind, "--batch-size", str(batch_size)]
-    command += more
+    command += [str(HERE / script), *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((out / "record.json").read_text()), load_file(out / "weights.safetensors")
 
 
 # Rows 0 to 5 of 16 have a map. With four rows a process, the second process has two maps in the first step, and no

@@ -93,6 +93,44 @@ def test_by_loops_and_invariances(seed, rows, decimals):
     assert (mirrored["eer"], mirrored["auroc"]) == pytest.approx((found["eer"], found["auroc"]))
 
 
+def naive_bpcer_at(scores, labels, types, share):
+    best = 1.0
+    for threshold in [*scores, -1.0, 2.0]:
+        worst = 0.0
+        for kind in {kind for kind, label in zip(types, labels, strict=True) if label}:
+            group = [s for s, label, t in zip(scores, labels, types, strict=True) if label and t == kind]
+            worst = max(worst, sum(s < threshold for s in group) / len(group))
+        if worst <= 1 / share:
+            bona_fide = [s for s, label in zip(scores, labels, strict=True) if not label]
+            best = min(best, sum(s >= threshold for s in bona_fide) / len(bona_fide))
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 120), st.integers(1, 3), st.integers(1, 3))
+def test_bpcer_at_fixed_apcer_by_loops(seed, rows, decimals, kinds):
+    generator = np.random.default_rng(seed)
+    labels = np.concatenate([[0, 1], generator.integers(0, 2, rows - 2)])
+    scores = np.clip(generator.random(rows) * 0.7 + 0.3 * labels, 0, 1).round(decimals)
+    types = [str(kind) for kind in generator.integers(0, kinds, rows)]
+    shares = (2, 5, 10, 20, 100)
+    found = attack_rates(scores, labels, attack_types=types, bpcer_at=shares)
+    for share in shares:
+        assert found[f"bpcer{share}"] == pytest.approx(naive_bpcer_at(scores, labels, types, share)), share
+    assert found["bpcer2"] <= found["bpcer10"] <= found["bpcer100"]  # stricter demands cost more
+
+
+def test_bpcer_at_fixed_apcer_by_hand():
+    # Of 20 attacks BPCER20 may miss one, so its threshold is 0.3; BPCER10 two, 0.4; BPCER100 none, 0.2.
+    attacks = [0.2, 0.3, 0.4] + [0.9] * 17
+    found = attack_rates([0.1, 0.25, 0.35, 0.45, *attacks], [0] * 4 + [1] * 20)
+    assert (found["bpcer10"], found["bpcer20"], found["bpcer100"]) == (0.25, 0.5, 0.75)
+    # With 10 of each type, none of the worse one may be missed in 20.
+    types = [None] * 4 + ["a"] * 10 + ["b"] * 10
+    found = attack_rates([0.1, 0.25, 0.35, 0.45, *attacks], [0] * 4 + [1] * 20, attack_types=types)
+    assert (found["bpcer10"], found["bpcer20"]) == (0.5, 0.75)
+
+
 def test_rates_that_are_asked_for():
     found = attack_rates([0.1, 0.9], [0, 1], false_positive_rates=[0.05])
     assert [name for name in found if name.startswith("tpr")] == ["tpr_at_fpr_0.05"]
@@ -110,6 +148,8 @@ def test_rates_that_are_asked_for():
         ([0.1, 0.2], [0, 1], {"attack_types": ["a"]}, "1 attack types and 2 references"),
         ([0.1, 0.2], [0, 1], {"attack_types": ["a", None]}, "Row 1 is an attack without a type"),
         ([0.1, 0.2], [0, 1], {"false_positive_rates": [1]}, "A false positive rate is 1"),
+        ([0.1, 0.2], [0, 1], {"bpcer_at": [1]}, "bpcer_at holds 1, expected whole numbers from 2 on"),
+        ([0.1, 0.2], [0, 1], {"bpcer_at": [0.05]}, "bpcer_at holds 0.05"),
     ],
 )
 def test_bad_input_is_named(predictions, references, options, message):

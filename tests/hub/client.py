@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import HfApi, set_client_factory
+import pytest
+from huggingface_hub import HfApi, constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 
 from tests.hub.accounts import WRITE_TOKEN
@@ -25,6 +26,17 @@ def online() -> Iterator[None]:
         yield
     finally:
         set_client_factory(default_client_factory)
+
+
+@contextmanager
+def endpoint(server: Hub) -> Iterator[None]:
+    """Lets this process take the server for the Hub, where a client is made without an endpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", server.endpoint)
+        template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        patch.setattr("transformers.utils.hub._hf_api", None)  # transformers keeps one client
+        yield
 
 
 def client(server: Hub, token: str | bool = WRITE_TOKEN) -> HfApi:

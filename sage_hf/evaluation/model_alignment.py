@@ -1,0 +1,93 @@
+"""How far a model looks where humans looked: its maps against those of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.saliency import DataError
+from ..trainer import SageTrainer
+from .intervals import bootstrap_intervals
+from .model_saliency import METHODS, model_saliency
+from .saliency_alignment import alignment_scores
+
+FIGURES = ("cc", "sim", "kl", "nss", "auc_judd")
+
+
+def model_alignment(trainer: SageTrainer, dataset: Any, resamples: int = 1000) -> dict[str, Any] | None:
+    """
+    Agreement of a model's maps ([`model_saliency`], of the class it predicts) with those of a dataset.
+
+    They are compared as the model sees them: at the size, and within the crop, of its input.
+
+    Args:
+        trainer ([`SageTrainer`]): with the model, and the batch size for evaluation.
+        dataset: prepared with maps (`trainer.preparation(dataset, name, maps=True)`): `pixel_values` and `saliency`.
+        resamples (`int`, *optional*, defaults to 1000): for the 95% intervals over pictures; 0 for none.
+
+    Returns:
+        `dict`: `pictures`, the number of rows with a map; and for each method (`"cam"`, `"gradient"`) the figures of
+        [`SaliencyAlignment`] `cc`, `sim`, `kl`, `nss` and `auc_judd`, each `value`, `low` and `high`. `None` if no row
+        has a map. The same on all processes.
+
+    Raises:
+        `ValueError`: a model without class activation maps, see [`model_saliency`].
+    """
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    found = []
+    for batch in trainer.get_test_dataloader(dataset):
+        scores = torch.full((len(batch["pixel_values"]), len(METHODS), len(FIGURES)), torch.nan, dtype=torch.float64)
+        rows = batch["saliency_mask"].nonzero().squeeze(1).cpu()
+        if len(rows):
+            pictures = batch["pixel_values"][rows.to(batch["pixel_values"].device)]
+            references = _arrays(batch["saliency"].squeeze(1)[rows.to(batch["saliency"].device)])
+            for place, method in enumerate(METHODS):
+                interpolate = trainer.args.interpolate_pos_encoding
+                maps = model_saliency(model, pictures, method=method, interpolate_pos_encoding=interpolate)
+                by_name = alignment_scores(_arrays(maps), references)
+                scores[rows, place] = torch.tensor([by_name[name] for name in FIGURES], dtype=torch.float64).T
+        found.append(trainer.accelerator.gather_for_metrics(scores.to(trainer.accelerator.device)).cpu())
+    measured = torch.cat(found).numpy()
+    measured = measured[~np.isnan(measured).any(axis=(1, 2))]
+    if not len(measured):
+        return None
+    return {"pictures": len(measured)} | {
+        method: _means(measured[:, place], resamples) for place, method in enumerate(METHODS)
+    }
+
+
+def align_splits(
+    trainer: SageTrainer, splits: Mapping[str, datasets.Dataset], resamples: int = 1000
+) -> dict[str, dict[str, Any]]:
+    """
+    [`model_alignment`] of each raw split that has maps.
+
+    Raises:
+        [`DataError`]: none has.
+    """
+    column = trainer.args.saliency_column
+    found = {
+        name: model_alignment(trainer, trainer.preparation(split, name, maps=True, some_classes=True), resamples)
+        for name, split in splits.items()
+        if column in split.column_names
+    }
+    measured = {name: figures for name, figures in found.items() if figures is not None}
+    if not measured:
+        raise DataError(f"saliency: no row of the splits {', '.join(splits)} has a map in the column {column!r}.")
+    return measured
+
+
+def _arrays(maps: Tensor) -> list[np.ndarray]:
+    return list(maps.double().cpu().numpy())
+
+
+def _means(scores: np.ndarray, resamples: int) -> dict[str, dict[str, float]]:
+    def compute(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        return dict(zip(FIGURES, predictions.mean(axis=0).tolist(), strict=True))
+
+    return bootstrap_intervals(compute, scores, scores, resamples=resamples)
