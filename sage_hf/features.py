@@ -164,18 +164,16 @@ def _everything_passes(logit: Tensor, node: Any, pictures: Tensor) -> bool:
     """Whether each way through the autograd graph from the logit back to the pictures leads through a node."""
     leaf: Any = pictures.view_as(pictures).grad_fn
     goal = leaf.next_functions[0][0]
-    return goal not in _between(logit, node)
-
-
-def _between(output: Tensor, node: Any) -> set[Any]:
-    """The nodes of the autograd graph from an output back to its leaves, or to a node."""
-    seen, waiting = {node}, [output.grad_fn]
+    seen, waiting = {node}, [logit.grad_fn]
     while waiting:
         current = waiting.pop()
-        if current is not None and current not in seen:
-            seen.add(current)
-            waiting.extend(following for following, _ in current.next_functions)
-    return seen
+        if current is None or current in seen:
+            continue
+        if current is goal:
+            return False
+        seen.add(current)
+        waiting.extend(following for following, _ in current.next_functions)
+    return True
 
 
 class FeatureCapture:
@@ -206,9 +204,7 @@ class FeatureCapture:
                 "activation map to guide. Use another guidance."
             )
         output, self.grid = found
-        nodes = _between(logit, output.tensor.grad_fn)
-        if any("DotProduct" in type(node).__name__ or "FlashAttn" in type(node).__name__ for node in nodes):
-            raise ValueError(fused_attention_message(kind))
+        check_differentiable_twice(kind, logit, output.tensor)
         self._call, self._position = output.call, output.position
         self._calls: int | None = None
         self._features: Tensor | None = None
@@ -238,6 +234,33 @@ def _keep(capture: FeatureCapture, module: nn.Module, args: Any, output: Any) ->
         # Of a frozen backbone, nothing is a function of parameters that learn.
         capture._features = features if features.requires_grad else features.requires_grad_()
     capture._calls += 1
+
+
+def check_differentiable_twice(kind: str, logit: Tensor, tensor: Tensor) -> None:
+    """
+    Try whether the gradient of a logit by a tensor can be differentiated again.
+
+    Args:
+        kind (`str`): the model's type, for the message.
+        logit (`torch.Tensor`): a scalar.
+        tensor (`torch.Tensor`): what it was computed from.
+
+    Raises:
+        `ValueError`: an operation of the model has no second derivative.
+    """
+    try:
+        (gradient,) = torch.autograd.grad(logit, tensor, create_graph=True)
+        if gradient.requires_grad:
+            torch.autograd.grad(gradient.square().sum(), tensor, allow_unused=True)
+    except RuntimeError as error:
+        if "not implemented" not in str(error):
+            raise
+        if "scaled_dot_product" in str(error):
+            raise ValueError(fused_attention_message(kind)) from None
+        raise ValueError(
+            f"{kind} has an operation that can't be differentiated twice, as this guidance needs: "
+            f"{str(error).splitlines()[0]} Use another guidance."
+        ) from None
 
 
 def fused_attention_message(kind: str) -> str:

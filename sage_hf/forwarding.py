@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 
 from .embeddings import EmbeddingCapture
-from .features import FeatureCapture, Grid
+from .features import FeatureCapture, Grid, check_differentiable_twice, undisturbed
 from .freezing import FrozenLayers
 from .models import logits_of, takes_interpolation, unadapted
 from .objectives import Encoding
@@ -93,6 +93,7 @@ class Encoder:
         self.view_forward = view_forward
         self._running_statistics: list[tuple[Tensor, Tensor]] = []
         self._features: FeatureCapture | None = None
+        self._ready: frozenset[str] = frozenset()
 
     def logits(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         """
@@ -152,9 +153,7 @@ class Encoder:
             `ValueError`: the model has no such thing.
         """
         sizes = [len(inputs["pixel_values"]), *(len(view) for view in views)]
-        if "features" in needs and self._features is None:
-            two = _rows_of(inputs, torch.arange(min(2, sizes[0]), device=rows.device))
-            self._features = FeatureCapture(self.model, lambda some: logits_of(self._outputs(self.model, some)), two)
+        self._prepare(inputs, needs)
         if self.view_forward == "concatenated" or not views:
             encoded, inside = self._encode(model, _stack(inputs, views, rows, with_anchor=True), needs)
             self._remember_running_statistics()
@@ -166,11 +165,27 @@ class Encoder:
             encoded = Encoding(*(torch.cat(pair) for pair in zip(anchor, both, strict=True)))
         return [Encoding(*parts) for parts in zip(*(tensor.split(sizes) for tensor in encoded), strict=True)], inside
 
+    def _prepare(self, inputs: dict[str, Any], needs: frozenset[str]) -> None:
+        """Find out once, by a pass over two pictures, how the model can give what an objective needs."""
+        new = (needs & {"features", "input_gradients"}) - self._ready
+        if not new:
+            return
+        self._ready |= new
+        two = _rows_of(inputs, torch.arange(min(2, len(inputs["pixel_values"]))))
+        if "features" in new:
+            self._features = FeatureCapture(self.model, lambda some: logits_of(self._outputs(self.model, some)), two)
+        if "input_gradients" in new:
+            pictures = two["pixel_values"].detach().clone().requires_grad_()
+            with undisturbed(self.model), torch.enable_grad():
+                logits = logits_of(self._outputs(self.model, two | {"pixel_values": pictures}))
+            check_differentiable_twice(type(self.model).__name__, logits.float().log_softmax(1).sum(), pictures)
+
     def release(self) -> None:
         """Detach from the model what [`Encoder.encode_inside`] has put on it."""
         if self._features is not None:
             self._features.remove()
             self._features = None
+            self._ready = frozenset()
 
     def restore_running_statistics(self) -> None:
         """
@@ -220,8 +235,8 @@ class Encoder:
 def _last_attention(outputs: Any, batch: int) -> Tensor:
     attentions = getattr(outputs, "attentions", None)
     last = attentions[-1] if attentions else None
-    if last is None or last.ndim != 4 or len(last) != batch:
-        found = "none" if last is None else f"a tensor of {tuple(last.shape)}"
+    if not isinstance(last, Tensor) or last.ndim != 4 or len(last) != batch:
+        found = f"a tensor of {tuple(last.shape)}" if isinstance(last, Tensor) else "none"
         raise ValueError(
             f"guidance='attention' needs a model that returns the attention of its last layer, (batch, heads, tokens, "
             f"tokens), for output_attentions=True; this one returned {found}. Use another guidance."

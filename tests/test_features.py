@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from sage_hf import SageTrainer
 from sage_hf.features import FeatureCapture
 from sage_hf.models import logits_of
-from tests.conftest import make_model
+from tests.conftest import make_args, make_model
 from tests.models.architectures import make_classifier
 
 
@@ -47,6 +48,14 @@ def test_fused_attention_before_the_features_does_not_matter(kind, name):
 def test_fused_attention_after_the_features_is_named():
     with pytest.raises(ValueError, match=r'fused kernel.*attn_implementation="eager"'):
         captured(make_model("vit"), pictures())
+
+
+@pytest.mark.parametrize("guidance", ["cyborg", "gradient"])
+def test_what_has_no_second_derivative_is_named(tmp_path, batch, guidance):
+    model = make_classifier("pp_lcnet", "PPLCNetForImageClassification")
+    trainer = SageTrainer(model, make_args(tmp_path, guidance=guidance))
+    with pytest.raises(ValueError, match=r"PPLCNet.*an operation that.*hardsigmoid.*Use another guidance"):
+        trainer.compute_loss(model.train(), batch)
 
 
 def test_a_model_that_flattens_first_has_no_features():

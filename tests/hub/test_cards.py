@@ -15,6 +15,8 @@ from sage_hf.hub import RunRecord, render_model_card, write_model_card
 from sage_hf.hub.run_record import LOG_ROWS, energy_of, shown_log
 from sage_hf.hub.sections import refresh, section
 from sage_hf.models import output_names
+from sage_hf.objectives import GUIDANCE
+from sage_hf.objectives.base import describe
 from tests.conftest import Rows, make_model
 
 GOLDEN = Path(__file__).with_name("golden_card.md")
@@ -103,6 +105,18 @@ def test_the_card_says_how_to_load(loading, library, text):
 def test_a_control_is_called_one():
     card = render_model_card(make_record(sage={"guidance": "sage", "saliency_control": "inverted"}))
     assert "guided by **inverted** saliency maps, a control" in card
+
+
+@pytest.mark.parametrize("guidance", sorted(GUIDANCE))
+def test_a_card_names_what_guided(guidance):
+    settings = describe(GUIDANCE[guidance](saliency_control="random_blobs"))
+    card = render_model_card(make_record(sage={"guidance": guidance} | settings))
+    assert "guided by **random_blobs** saliency maps, a control" in card
+    method = card[card.index("## Method and limits") :]
+    assert (f"`sage_hf.objectives.{GUIDANCE[guidance].__name__}`" in method) == (guidance != "sage")
+    assert ("after SAGE" in method) == (guidance == "sage")
+    # The settings that differ from the guidance's own defaults come first.
+    assert "| method | |\n|---|---|\n| saliency_control | random_blobs |" in card
 
 
 def test_a_record_survives_saving(tmp_path):
