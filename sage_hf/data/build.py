@@ -94,7 +94,8 @@ def build_dataset(
         metadata (`str`, *optional*, defaults to `"keep"`): `"strip"` to remove EXIF but the orientation, XMP, IPTC and
             comments from pictures, see [`~metadata.strip_metadata`].
         machine ([`~annotations.MachineSaliency`], *optional*): a model that makes the maps of rows in which nothing is
-            marked. The column `saliency_source` then says of each map whether it is `human` or `machine: MODEL`.
+            marked; `source.saliency` may be empty then. If it makes any, the column `saliency_source` says of each map
+            whether it is `human` or `machine: MODEL`.
         on_error (`str`, *optional*, defaults to `"raise"`): what is done about rows that can't be used: `"raise"`, and
             write nothing; `"skip"`; or `"report"`, to skip them and write a file that names them.
         report (`str` or `Path`, *optional*): that file, JSON Lines; `OUT.refused.jsonl` beside `out` if not given.
@@ -125,7 +126,7 @@ def build_dataset(
         raise FileExistsError(f"{out} already exists and is not empty. Choose another folder, or move it away.")
     policy = RefusalPolicy(on_error, report, out)
     maps = MapSettings(annotators, granularity)
-    reader = SourceReader(source)
+    reader = SourceReader(source, annotated=machine is None)
     settings = PartSettings(maps, reader.problem_type, metadata, machine)
     if machine is not None:
         machine.load()
@@ -228,7 +229,7 @@ class _Build:
         elif self.settings.problem_type == MULTI_LABEL:
             label = datasets.List(label)
         saliency = datasets.List(grey) if self.settings.maps.annotators == "keep" else grey
-        source = {} if self.settings.machine is None else {SOURCE: datasets.Value("string")}
+        source = {SOURCE: datasets.Value("string")} if self.report.machine_made else {}
         return datasets.Features({"image": datasets.Image(), "saliency": saliency, "label": label} | source)
 
     def _encoded(self, batch: pa.RecordBatch, features: datasets.Features) -> Iterator[tuple[str, pa.Table]]:

@@ -12,10 +12,11 @@ import json
 import os
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -233,8 +234,10 @@ def _example(row: SourceRow, settings: PartSettings) -> dict[str, Any]:
     marked, source = settings.maps.maps(row, size), {}
     if settings.machine is not None:
         source = {SOURCE: HUMAN if marked else None}
-        if not marked and (made := settings.machine.saliency_of(open_picture(content))) is not None:
-            marked, source = [made], {SOURCE: settings.machine.source}
+        if not marked:
+            asked = replace(row, annotations=(_Asked(settings.machine, content),))
+            marked = settings.maps.maps(asked, size)
+            source = {SOURCE: settings.machine.source if marked else None}
     maps = [{"bytes": encoded_map(values), "path": title} for values in marked]
     kept_apart = settings.maps.annotators == "keep"
     return {
@@ -244,6 +247,18 @@ def _example(row: SourceRow, settings: PartSettings) -> dict[str, Any]:
         "split": row.split,
         **source,
     }
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a model marks in a picture."""
+
+    machine: MachineSaliency
+    content: bytes
+
+    def saliency(self, size: tuple[int, int]) -> np.ndarray | None:
+        """See [`~annotations.Annotation`]."""
+        return self.machine.saliency_of(open_picture(self.content))
 
 
 def done_parts(

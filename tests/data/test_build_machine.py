@@ -5,11 +5,14 @@ import json
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, pipeline
 from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
 from sage_hf.cli import main
+from sage_hf.data import Source, build_dataset
+from sage_hf.data.annotations import MachineSaliency
 
 
 @pytest.fixture
@@ -17,6 +20,7 @@ def model(tmp_path):
     names = {"id2label": {0: "sky", 1: "leaf"}, "label2id": {"sky": 0, "leaf": 1}}
     sizes = {"num_encoder_blocks": 2, "depths": [1, 1], "sr_ratios": [2, 1], "hidden_sizes": [8, 8]}
     more = {"patch_sizes": [3, 3], "strides": [2, 2], "num_attention_heads": [1, 1], "mlp_ratios": [2, 2]}
+    torch.manual_seed(0)
     segmenter = SegformerForSemanticSegmentation(SegformerConfig(**sizes, **more, decoder_hidden_size=8, **names))
     segmenter.save_pretrained(tmp_path / "segmenter")
     SegformerImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "segmenter")
@@ -78,3 +82,32 @@ def test_a_model_that_does_not_know_the_class_is_found_before_the_work(model, tm
     assert main(["data", "build", *map(str, [*arguments, *machine])]) == 1
     assert "cat" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_granularity_and_column_follow_what_the_model_made(tmp_path, monkeypatch):
+    """A model that marks a diagonal in the first picture, and nothing in the second."""
+    drawn = np.eye(16, dtype=np.float32)
+    monkeypatch.setattr(MachineSaliency, "load", lambda self: None)
+    monkeypatch.setattr(
+        MachineSaliency, "saliency_of", lambda self, image: drawn if image.getpixel((0, 0)) == (9, 9, 9) else None
+    )
+    machine = MachineSaliency("me/model", "segmentation", labels=("leaf",))
+    (tmp_path / "photos/a").mkdir(parents=True)
+    for index, shade in enumerate((9, 0)):
+        Image.new("RGB", (16, 16), (shade,) * 3).save(tmp_path / f"photos/a/{index}.png")
+    (tmp_path / "masks/a").mkdir(parents=True)
+    Image.new("L", (16, 16), 9).save(tmp_path / "masks/a/0.png")
+    alone = Source(images=tmp_path / "photos")
+    report = build_dataset(alone, tmp_path / "box", machine=machine, granularity="box")
+    assert (report.annotated, report.machine_made) == (1, 1)
+    rows = datasets.load_dataset(str(tmp_path / "box"), split="train")
+    assert np.asarray(rows[0]["saliency"]).min() == 255
+    assert rows["saliency_source"][:] == ["machine: me/model", None]
+    people = Source(images=tmp_path / "photos", saliency=tmp_path / "masks")
+    report = build_dataset(people, tmp_path / "people", machine=machine)
+    assert (report.annotated, report.machine_made) == (1, 0)
+    assert datasets.load_dataset(str(tmp_path / "people"), split="train").column_names == [
+        "image",
+        "saliency",
+        "label",
+    ]
