@@ -28,8 +28,8 @@ train() {
   [ -f $out/$name/results.json ] || sage-hf train --config training/configs/$config.yaml --output_dir $out/$name \
     --license apache-2.0 --card_pictures 6 --saliency_alignment true "$@"
   mkdir -p model_cards/$name
-  cp -r $out/$name/README.md $out/$name/run.json $out/$name/results.json $out/$name/.eval_results model_cards/$name/
-  find $out/$name -maxdepth 1 -name '*.png' -exec cp {} model_cards/$name/ \;
+  cp -r $out/$name/README.md $out/$name/run.json $out/$name/results.json model_cards/$name/
+  find $out/$name -maxdepth 1 \( -name "*.png" -o -name .eval_results \) -exec cp -r {} model_cards/$name/ \;
 }
 
 digits="1,797 handwritten digits of scikit-learn, each beside a square whose colour gives its class away in 98 of 100 \

@@ -19,8 +19,9 @@ from huggingface_hub import DatasetCardData
 from tqdm.auto import tqdm
 
 from ..problem_types import MULTI_LABEL, REGRESSION
+from .annotations import MachineSaliency
 from .parquet import ShardedWriter
-from .parts import MapSettings, Part, PartSettings, done_parts
+from .parts import SOURCE, MapSettings, Part, PartSettings, done_parts
 from .refusals import Refusal, RefusalPolicy
 from .saliency import DataError
 from .scratch import Scratch
@@ -38,6 +39,8 @@ class BuildReport:
     splits: dict[str, int] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
     """Rows kept of each class."""
+    machine_made: int = 0
+    """Rows whose map a model has made; they count as annotated."""
     reused: int = 0
     """Rows that an earlier run, which was cut off, had done."""
     unused: list[str] = field(default_factory=list)
@@ -49,6 +52,7 @@ class BuildReport:
             "kept": self.kept,
             "refused": len(self.refused),
             "annotated": self.annotated,
+            "machine_made": self.machine_made,
             "splits": self.splits,
             "classes": self.classes,
             "reused": self.reused,
@@ -65,6 +69,7 @@ def build_dataset(
     annotators: str = "mean",
     granularity: str | None = None,
     metadata: str = "keep",
+    machine: MachineSaliency | None = None,
     on_error: str = "raise",
     report: str | Path | None = None,
     num_proc: int = 1,
@@ -88,6 +93,9 @@ def build_dataset(
         granularity (`str`, *optional*): `"box"`, `"area"` or `"feature"`, see [`~annotations.Coarsened`].
         metadata (`str`, *optional*, defaults to `"keep"`): `"strip"` to remove EXIF but the orientation, XMP, IPTC and
             comments from pictures, see [`~metadata.strip_metadata`].
+        machine ([`~annotations.MachineSaliency`], *optional*): a model that makes the maps of rows in which nothing is
+            marked; `source.saliency` may be empty then. If it makes any, the column `saliency_source` says of each map
+            whether it is `human` or `machine: MODEL`.
         on_error (`str`, *optional*, defaults to `"raise"`): what is done about rows that can't be used: `"raise"`, and
             write nothing; `"skip"`; or `"report"`, to skip them and write a file that names them.
         report (`str` or `Path`, *optional*): that file, JSON Lines; `OUT.refused.jsonl` beside `out` if not given.
@@ -118,8 +126,10 @@ def build_dataset(
         raise FileExistsError(f"{out} already exists and is not empty. Choose another folder, or move it away.")
     policy = RefusalPolicy(on_error, report, out)
     maps = MapSettings(annotators, granularity)
-    reader = SourceReader(source)
-    settings = PartSettings(maps, reader.problem_type, metadata)
+    reader = SourceReader(source, annotated=machine is None)
+    settings = PartSettings(maps, reader.problem_type, metadata, machine)
+    if machine is not None:
+        machine.load()
     build = _Build(reader, settings, list(classes or reader.class_names or []), num_proc)
     with Scratch(out) as scratch:
         try:
@@ -182,6 +192,7 @@ class _Build:
         self.report.refused += refusals
         self.report.kept += kept
         self.report.annotated += part.annotated
+        self.report.machine_made += part.machine_made
         self.report.reused += kept if part.reused else 0
         self.done += len(part.rows)
         self.first_file = self.first_file or part.rows[0].file
@@ -218,7 +229,8 @@ class _Build:
         elif self.settings.problem_type == MULTI_LABEL:
             label = datasets.List(label)
         saliency = datasets.List(grey) if self.settings.maps.annotators == "keep" else grey
-        return datasets.Features({"image": datasets.Image(), "saliency": saliency, "label": label})
+        source = {SOURCE: datasets.Value("string")} if self.report.machine_made else {}
+        return datasets.Features({"image": datasets.Image(), "saliency": saliency, "label": label} | source)
 
     def _encoded(self, batch: pa.RecordBatch, features: datasets.Features) -> Iterator[tuple[str, pa.Table]]:
         """The rows of each split, their classes as indices, which are known now that every part is made."""
@@ -228,7 +240,7 @@ class _Build:
             labels = pa.ListArray.from_arrays(labels.offsets, pc.index_in(labels.values, value_set=names))
         elif self.settings.problem_type != REGRESSION:
             labels = pc.index_in(labels, value_set=names)
-        columns = {"image": batch["image"], "saliency": batch["saliency"], "label": labels}
+        columns = {name: labels if name == "label" else batch[name] for name in schema.names}
         table = pa.table([columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema)
         splits = batch["split"]
         for split in splits.unique().to_pylist():
@@ -296,6 +308,14 @@ def _nothing_marked(source: Source, build: _Build) -> str:
     )
 
 
+def _who(report: BuildReport) -> str:
+    if not report.machine_made:
+        return "a human"
+    machine = f"a model (`{SOURCE}`)"
+    people = report.annotated - report.machine_made
+    return f"a human ({people}) or {machine} ({report.machine_made})" if people else machine
+
+
 def _write_card(folder: Path, features: datasets.Features, report: BuildReport) -> None:
     """
     A README whose YAML gives the features, so that the folder loads alike from disk and from the Hub.
@@ -312,7 +332,7 @@ def _write_card(folder: Path, features: datasets.Features, report: BuildReport) 
     table = f"| class | pictures |\n|---|---|\n{classes}\n\n" if classes else ""
     text = (
         f"# {folder.name}\n\n{report.kept} pictures, "
-        f"{report.annotated} of them with a saliency map: where a human marked what matters.\n\n{table}"
+        f"{report.annotated} of them with a saliency map: where {_who(report)} marked what matters.\n\n{table}"
         '```python\nfrom datasets import load_dataset\n\ndataset = load_dataset("PATH_OR_REPO")\n```\n'
     )
     # A push replaces what stands as it was written, and keeps what is changed or added.

@@ -12,18 +12,19 @@ import json
 import os
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..problem_types import MULTI_LABEL, REGRESSION
 from ..version import __version__
-from .annotations import Annotation, Coarsened, Combined
+from .annotations import Annotation, Coarsened, Combined, MachineSaliency
 from .metadata import strip_metadata
-from .pictures import check_picture, encoded_map, read_file
+from .pictures import check_picture, encoded_map, open_picture, read_file
 from .saliency import DataError
 from .sources import SourceRow
 from .workers import in_order
@@ -33,6 +34,8 @@ PART_BYTES = 64_000_000
 """Most bytes of pictures that a part holds in memory: when its rows are cut, and when it is written."""
 IMAGE_TYPE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 NOTE = b"sage_hf.part"
+SOURCE, HUMAN = "saliency_source", "human"
+"""The column that says who made a map, and what it says of people."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class PartSettings:
         maps ([`MapSettings`]): how annotations become maps.
         problem_type (`str`): see [`~sage_hf.tasks.Task`].
         metadata (`str`, *optional*, defaults to `"keep"`): `"strip"` to remove it from pictures.
+        machine ([`~annotations.MachineSaliency`], *optional*): makes the maps of rows in which nothing is marked.
 
     Raises:
         `ValueError`: there is no such choice.
@@ -95,6 +99,7 @@ class PartSettings:
     maps: MapSettings
     problem_type: str
     metadata: str = "keep"
+    machine: MachineSaliency | None = None
 
     def __post_init__(self) -> None:
         if self.metadata not in ("keep", "strip"):
@@ -105,7 +110,8 @@ class PartSettings:
         """The columns of a part; labels are names until all of them are known."""
         label = {MULTI_LABEL: pa.list_(pa.string()), REGRESSION: pa.float32()}.get(self.problem_type, pa.string())
         saliency = pa.list_(IMAGE_TYPE) if self.maps.annotators == "keep" else IMAGE_TYPE
-        return pa.schema({"image": IMAGE_TYPE, "saliency": saliency, "label": label, "split": pa.string()})
+        source = {} if self.machine is None else {SOURCE: pa.string()}
+        return pa.schema({"image": IMAGE_TYPE, "saliency": saliency, "label": label, "split": pa.string()} | source)
 
 
 @dataclass
@@ -119,6 +125,7 @@ class Part:
         refused (`dict[int, str]`): why rows were found unusable when it was made, by their place among those without
             an error.
         annotated (`int`): rows with a map.
+        machine_made (`int`): rows whose map a model has made.
         labels (`Counter[str]`): rows by class.
         reused (`bool`): whether an earlier run had made it.
     """
@@ -127,6 +134,7 @@ class Part:
     rows: list[SourceRow]
     refused: dict[int, str] = field(default_factory=dict)
     annotated: int = 0
+    machine_made: int = 0
     labels: Counter[str] = field(default_factory=Counter)
     reused: bool = False
 
@@ -187,7 +195,7 @@ def make_part(rows: list[SourceRow], settings: PartSettings, path: Path) -> None
     """
     schema, scratch = settings.schema, path.with_name(f"{path.name}.{os.getpid()}")
     refused: dict[int, str] = {}
-    annotated, labels = 0, Counter[str]()
+    annotated, machine_made, labels = 0, 0, Counter[str]()
     with pq.ParquetWriter(scratch, schema) as writer:
         made: list[dict[str, Any]] = []
         size = 0
@@ -201,6 +209,7 @@ def make_part(rows: list[SourceRow], settings: PartSettings, path: Path) -> None
                 refused[index] = f"{type(error).__name__}: {error}"
                 continue
             annotated += bool(example["saliency"])
+            machine_made += example.get(SOURCE) not in (None, HUMAN)
             if settings.problem_type != REGRESSION:
                 labels.update(row.label if isinstance(row.label, tuple) else [str(row.label)])
             made.append(example)
@@ -209,7 +218,7 @@ def make_part(rows: list[SourceRow], settings: PartSettings, path: Path) -> None
                 writer.write_table(pa.Table.from_pylist(made, schema))
                 made, size = [], 0
         writer.write_table(pa.Table.from_pylist(made, schema))
-        note = {"refused": refused, "annotated": annotated, "labels": labels}
+        note = {"refused": refused, "annotated": annotated, "machine_made": machine_made, "labels": labels}
         writer.add_key_value_metadata({NOTE.decode(): json.dumps(note)})
     os.replace(scratch, path)
 
@@ -222,14 +231,34 @@ def _example(row: SourceRow, settings: PartSettings) -> dict[str, Any]:
     if settings.metadata == "strip":
         content = strip_metadata(content)
     title = f"{os.path.splitext(name)[0]}.png"
-    maps = [{"bytes": encoded_map(values), "path": title} for values in settings.maps.maps(row, size)]
+    marked, source = settings.maps.maps(row, size), {}
+    if settings.machine is not None:
+        source = {SOURCE: HUMAN if marked else None}
+        if not marked:
+            asked = replace(row, annotations=(_Asked(settings.machine, content),))
+            marked = settings.maps.maps(asked, size)
+            source = {SOURCE: settings.machine.source if marked else None}
+    maps = [{"bytes": encoded_map(values), "path": title} for values in marked]
     kept_apart = settings.maps.annotators == "keep"
     return {
         "image": {"bytes": content, "path": name},
         "saliency": maps if kept_apart else maps[0] if maps else None,
         "label": list(row.label) if isinstance(row.label, tuple) else row.label,
         "split": row.split,
+        **source,
     }
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a model marks in a picture."""
+
+    machine: MachineSaliency
+    content: bytes
+
+    def saliency(self, size: tuple[int, int]) -> np.ndarray | None:
+        """See [`~annotations.Annotation`]."""
+        return self.machine.saliency_of(open_picture(self.content))
 
 
 def done_parts(
@@ -271,4 +300,4 @@ def read_part(path: Path, rows: list[SourceRow]) -> Part | None:
         refused = {int(index): reason for index, reason in note["refused"].items()}
     except (OSError, pa.ArrowException, KeyError, ValueError):
         return None
-    return Part(path, rows, refused, note["annotated"], Counter(note["labels"]))
+    return Part(path, rows, refused, note["annotated"], note["machine_made"], Counter(note["labels"]))

@@ -79,6 +79,11 @@ def check_picture(content: bytes, name: str) -> tuple[int, int]:
     return image.size
 
 
+def open_picture(content: bytes) -> Image.Image:
+    """A picture file that [`check_picture`] has let pass."""
+    return Image.open(io.BytesIO(content), formats=picture_formats())
+
+
 def encoded_map(values: np.ndarray, notes: dict[str, str] | None = None) -> bytes:
     """
     A map as an 8-bit grey PNG file.

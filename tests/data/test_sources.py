@@ -331,7 +331,7 @@ def test_what_a_source_must_have(folder):
     with pytest.raises(ValueError, match="either images"):
         Source(saliency=("maps",))
     with pytest.raises(ValueError, match="Give saliency"):
-        Source(images="images")
+        SourceReader(Source(images="images"))
     with pytest.raises(ValueError, match="Unknown annotation_format 'cocoa'"):
         Source(images="images", saliency=("maps",), annotation_format="cocoa")
     (folder / "odd.csv").write_text("file,colour\n1.png,red\n")

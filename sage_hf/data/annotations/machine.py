@@ -93,6 +93,10 @@ class MachineSaliency:
         folder = Path(self.model)
         return f"machine: {folder.resolve().name if folder.is_dir() else self.model}"
 
+    def load(self) -> None:
+        """Load the model now, so that settings that don't fit it are found before any work is done."""
+        _loaded(self)
+
     def saliency_of(self, image: Image.Image) -> np.ndarray | None:
         """
         The map of a picture.

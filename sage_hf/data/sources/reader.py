@@ -45,13 +45,16 @@ class SourceReader:
     Args:
         source ([`Source`]): what to read.
         labelled (`bool`, *optional*, defaults to `True`): whether rows need labels.
+        annotated (`bool`, *optional*, defaults to `True`): whether a folder of pictures needs annotations.
 
     Raises:
         [`~sage_hf.data.DataError`]: files or columns that aren't there; damage that is not one row's.
         `ValueError`: settings that don't go together.
     """
 
-    def __init__(self, source: Source, *, labelled: bool = True):
+    def __init__(self, source: Source, *, labelled: bool = True, annotated: bool = True):
+        if annotated and source.images is not None and not source.saliency:
+            raise ValueError("Give saliency: folders of maps, COCO files, VOC folders, or tables.")
         self.source, self.labelled = source, labelled
         self.class_names: list[str] | None = None
         self.problem_type = source.problem_type or SINGLE_LABEL

@@ -94,8 +94,6 @@ class Source:
                 raise ValueError(f"Unknown {name} {getattr(self, name)!r}. Choose one of {known}.")
         if (self.images is None) == (self.dataset is None):
             raise ValueError("Give either images, a folder, or dataset, a Hub id or folder of a dataset.")
-        if self.images is not None and not self.saliency:
-            raise ValueError("Give saliency: folders of maps, COCO files, VOC folders, or tables.")
         if self.dataset is not None and (self.labels is not None or self.label_from is not None):
             raise ValueError("A dataset has its own labels: labels and label_from go with images.")
         if self.labels is not None and self.label_from is not None:
