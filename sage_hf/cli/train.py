@@ -17,7 +17,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..checks import check_output_dir
 from ..data.labels import problem_type_of
-from ..data.loading import check_folder, class_names, has_labels, load_saliency_dataset
+from ..data.loading import class_names, has_labels, load_saliency_dataset
+from ..data.paths import check_folder
 from ..data.saliency import DataError
 from ..evaluation import METRICS
 from ..evaluation.model_alignment import align_splits

@@ -11,6 +11,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..problem_types import REGRESSION
 from .labels import class_names_of, inner_feature, problem_type_of
+from .paths import check_folder
 from .saliency import DataError
 from .streams import CHECKED_ROWS, undecoded
 
@@ -89,17 +90,6 @@ def _as_stream(name: str, rows: datasets.Dataset | datasets.IterableDataset) -> 
     stream = rows.to_iterable_dataset(num_shards=min(DISK_SHARDS, len(rows)))
     stream.info.splits = datasets.SplitDict({name: datasets.SplitInfo(name, num_examples=len(rows))})
     return stream
-
-
-def check_folder(path: str) -> None:
-    """
-    Check that what is written like a path is a folder; anything else may be a Hub id.
-
-    Raises:
-        [`DataError`]: there is no such folder.
-    """
-    if path.startswith((".", "/", "~")) and not Path(path).is_dir():
-        raise DataError(f"{path!r} is not a folder.")
 
 
 def check_stream_labels(

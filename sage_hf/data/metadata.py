@@ -8,6 +8,7 @@ import zlib
 
 from PIL import Image
 
+from .formats import picture_formats
 from .saliency import DataError
 
 ORIENTATION = 0x0112
@@ -60,7 +61,7 @@ def strip_metadata(content: bytes) -> bytes:
 def _orientation(content: bytes) -> bytes | None:
     """An EXIF block that says how to turn the picture, if it is to be turned."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=picture_formats()) as image:
             orientation = image.getexif().get(ORIENTATION)
     except Exception as error:
         raise DataError(f"its metadata can't be read: {type(error).__name__}: {error}") from None

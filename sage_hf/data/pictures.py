@@ -6,7 +6,6 @@ import io
 import os
 import stat
 import warnings
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +13,12 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from .annotations import check_pixels
+from .formats import picture_formats
 from .saliency import DataError
 
 FILE_BYTES = 512_000_000
 """Largest picture file: above it, a file is not what it claims, and would not fit a row of Parquet."""
 ORIENTATION = 0x0112
-
-
-@cache
-def picture_formats() -> tuple[str, ...]:
-    """The formats that Pillow reads by itself: Postscript is a program, which Pillow hands to an interpreter."""
-    Image.init()
-    return tuple(name for name in Image.OPEN if name not in ("EPS", "WMF"))
 
 
 def read_file(path: Path) -> bytes:

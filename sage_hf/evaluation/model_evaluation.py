@@ -16,7 +16,8 @@ from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_conf
 
 from ..data.known_classes import known_and_unknown
 from ..data.labels import class_names_of, problem_type_of
-from ..data.loading import check_folder, has_labels, load_saliency_dataset
+from ..data.loading import has_labels, load_saliency_dataset
+from ..data.paths import check_folder
 from ..data.saliency import DataError
 from ..embeddings import config_of
 from ..heads import how_to_load, load_image_classifier

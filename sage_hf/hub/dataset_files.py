@@ -16,8 +16,9 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from datasets.table import embed_table_storage
 
 from ..data.labels import class_names_of
-from ..data.loading import check_folder, encode_labels, load_saliency_dataset
+from ..data.loading import encode_labels, load_saliency_dataset
 from ..data.parquet import SHARD_BYTES, ShardedWriter
+from ..data.paths import check_folder
 from ..data.saliency import DataError
 
 SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(?P<index>\d{5})-of-(?P<count>\d{5})\.parquet")

@@ -215,3 +215,16 @@ def test_command(source, capsys):
     figures = json.loads(output.out)
     assert (figures["kept"], figures["refused"], figures["annotated"]) == (3, 3, 2)
     assert output.err.count("refused: line") == 3
+
+
+def test_programs_are_not_run(source, monkeypatch):
+    """Pillow would hand Postscript to an interpreter, whatever the file is called."""
+    folder, _ = source
+    run = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **kwargs: run.append(args))
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 20\n%%EndComments\n(/etc/passwd) (r) file\n%%EOF\n"
+    (folder / "images" / "0.jpg").write_bytes(program)
+    (folder / "maps" / "2.png").write_bytes(program)
+    report = build(folder, on_error="skip")
+    assert [refused.file for refused in report.refused] == ["0.jpg", "2.jpg"]
+    assert not run

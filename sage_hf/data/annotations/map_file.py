@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..formats import picture_formats
 from ..saliency import DataError, relative_saliency, saliency_array, same_aspect
 from .base import Size, check_pixels
 
@@ -148,7 +149,7 @@ def _read_picture(stream: BinaryIO) -> Image.Image | np.ndarray:
     with warnings.catch_warnings():
         # Refused below, with a message that says how to mend it.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(stream)
+        image = Image.open(stream, formats=picture_formats())
     check_pixels(image.size, "the map")
     if (frames := getattr(image, "n_frames", 1)) > 1:
         raise DataError(f"it holds {frames} pictures, a map is one. Save each as a file of its own.")

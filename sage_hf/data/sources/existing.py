@@ -12,7 +12,7 @@ from datasets.utils.file_utils import xopen
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..labels import class_names_of, problem_type_of
-from ..loading import check_folder
+from ..paths import check_folder
 from ..saliency import DataError
 from .annotation_tables import FILE_COLUMNS
 from .tables import text_of
@@ -89,12 +89,16 @@ class ExistingDataset:
                         yield self._row(split, number, row)
                 except Exception as error:  # whatever a reader of damaged files raises; other shards may be whole
                     reason = f"it and the rest of its file can't be read: {type(error).__name__}: {error}"
-                    yield DatasetRow(split, number + 1, "", None, None, [], reason)
+                    number += 1
+                    yield DatasetRow(split, number, "", None, None, [], reason)
 
     def _raw(self, rows: Any) -> Any:
         """The columns that are read, with files as bytes and paths: decoding would cost time and change the bytes."""
         kept = [self.image_column, self.id_column, self.saliency_column]
         kept += [self.label_column] if self.label_feature is not None else []
+        if isinstance(rows, datasets.IterableDataset):
+            # The files of a repository are decoded by threads, which a cast comes too late for.
+            rows = rows.decode(False)
         rows = rows.select_columns(list(dict.fromkeys(filter(None, kept))))
         rows = rows.cast_column(self.image_column, datasets.Image(decode=False))
         if self.saliency_column:
@@ -117,8 +121,10 @@ class ExistingDataset:
             maps = row[self.saliency_column] if self.saliency_column else None
             listed = maps if isinstance(maps, list) else [maps]
             saliency = [self._bytes(one) for one in listed if one]
-        except (DataError, OSError) as failure:
+        except DataError as failure:
             error = str(failure)
+        except Exception as failure:  # no row may cost the others, whatever is found in it
+            error = f"{type(failure).__name__}: {failure}"
         return DatasetRow(split, number, identity, picture, label, saliency, error)
 
     def _label(self, label: Any) -> Any:

@@ -8,17 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from PIL import Image
-
 from ..saliency import DataError
-
-# Postscript is a program, which PIL hands to an interpreter that can read any file.
-PROGRAMS = (".eps", ".ps")
-
-
-def picture_extensions() -> set[str]:
-    """The extensions of picture files that can be read, lower case, with their dots."""
-    return set(Image.registered_extensions()) - set(PROGRAMS)
 
 
 class FileIndex:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..annotations import MapFile
-from .files import FileIndex, picture_extensions
+from ..formats import picture_extensions
+from .files import FileIndex
 from .rows import Entry, Found
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...problem_types import MULTI_LABEL, SINGLE_LABEL
 from ..annotations import Annotation, MapFile
+from ..formats import picture_extensions
 from ..saliency import DataError
 from .annotation_tables import file_column
-from .files import FileIndex, picture_extensions
+from .files import FileIndex
 from .kinds import annotation_source
 from .labels import parse_label
 from .rows import AnnotationSource, Entry, Label, SourceRow
