@@ -50,6 +50,7 @@ def evaluate_model(
     threshold_split: str | None = None,
     saliency: bool = False,
     bootstrap_resamples: int = 1000,
+    predictions: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
     """
@@ -75,6 +76,7 @@ def evaluate_model(
             it gets no such figures itself. The threshold is 0.5 if not given.
         saliency (`bool`, *optional*, defaults to `False`): compare where the model looks with the dataset's maps.
         bootstrap_resamples (`int`, *optional*, defaults to 1000): for the 95% intervals; 0 for none.
+        predictions (`bool`, *optional*, defaults to `False`): return what was predicted as well, row by row.
         **settings: more of [`SageTrainingArguments`], such as `per_device_eval_batch_size`, `label_column`, `use_cpu`.
 
     Returns:
@@ -85,7 +87,9 @@ def evaluate_model(
         - `calibration`: likewise, [`Calibration`] of a single-label classifier;
         - `open_set`: likewise, [`OpenSet`], with `unknown`;
         - `presentation_attack`: likewise, [`PresentationAttack`], with `bona_fide`;
-        - `saliency_alignment`: see [`model_alignment`], with `saliency`.
+        - `saliency_alignment`: see [`model_alignment`], with `saliency`;
+        - `predictions`: `logits` (rows, classes) and `labels` as arrays, and with `unknown` the `unknown_logits` of
+          rows of unknown classes, with `predictions`.
 
     Raises:
         [`DataError`]: a split, column or class that isn't there, or rows that can't be read.
@@ -153,6 +157,7 @@ def evaluate_model(
         found = _Predictions(trainer, read, () if other is not None else unknown)
         resamples = bootstrap_resamples
         config_file = CONFIG_NAME if how_to_load(classifier) != "adapter" else ADAPTER_CONFIG_NAME
+        strange: dict[str, np.ndarray] = {}
         results: dict[str, Any] = {
             "model": str(model),
             "model_revision": model_revision(str(model), revision, config_file),
@@ -196,6 +201,12 @@ def evaluate_model(
         if saliency:
             known = {name: found.known[name] for name in evaluated}
             results["saliency_alignment"] = align_splits(trainer, known, resamples)
+        if predictions:
+            results["predictions"] = {
+                name: dict(zip(("logits", "labels"), found.logits_and_labels(name), strict=True))
+                | ({"unknown_logits": strange[name]} if name in strange else {})
+                for name in evaluated
+            }
     return results
 
 

@@ -100,7 +100,7 @@ def line_chart(
                 x,
                 y,
                 color=_colour(index),
-                linestyle=DASHES[index % len(DASHES)],
+                linestyle=_dash(index),
                 marker=MARKERS[index % len(MARKERS)] if few else None,
                 markersize=4,
                 linewidth=1.8,
@@ -182,7 +182,12 @@ def histogram(
 
 
 def interval_chart(
-    figures: Mapping[str, Mapping[str, float]], *, title: str, x_label: str, caption: str = ""
+    figures: Mapping[str, Mapping[str, float]],
+    *,
+    title: str,
+    x_label: str,
+    caption: str = "",
+    interval: str = "95% interval",
 ) -> Figure:
     """
     Numbers with their intervals, one below the other.
@@ -192,6 +197,7 @@ def interval_chart(
         title (`str`): above the chart.
         x_label (`str`): what the numbers are.
         caption (`str`, *optional*): below the chart.
+        interval (`str`, *optional*, defaults to `"95% interval"`): what `low` and `high` are the ends of.
 
     Raises:
         `ImportError`: matplotlib is missing.
@@ -202,7 +208,7 @@ def interval_chart(
     ```python
     >>> from sage_hf.pages.charts import interval_chart
     >>> interval_chart({"test": {"value": 0.9, "low": 0.85, "high": 0.93}}, title="Accuracy", x_label="accuracy").alt
-    'Accuracy. test: 0.9 (0.85 to 0.93).'
+    'Accuracy, 95% interval in brackets. test: 0.9 (0.85 to 0.93).'
 
     ```
     """
@@ -225,8 +231,9 @@ def interval_chart(
         [name, *(number(one[end]) if end in one else "" for end in ("value", "low", "high"))]
         for name, one in figures.items()
     ]
-    table = Table(["", x_label, "low", "high"], rows, f"{title}, with 95% intervals")
-    return Figure(svg, f"{title}. {'; '.join(words)}.", caption, table)
+    table = Table(["", x_label, "low", "high"], rows, f"{title}, {interval}")
+    brackets = f", {interval} in brackets" if any("low" in one for one in figures.values()) else ""
+    return Figure(svg, f"{title}{brackets}. {'; '.join(words)}.", caption, table)
 
 
 def matrix_chart(
@@ -359,6 +366,11 @@ def _svg(figure: Any) -> str:
 
 def _colour(index: int) -> str:
     return LIGHT[SERIES[index % len(SERIES)]]
+
+
+def _dash(index: int) -> Any:
+    """Another one for the same colour when it comes round again."""
+    return DASHES[(index + index // len(SERIES)) % len(DASHES)]
 
 
 def _points(name: str, x: Sequence[float], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
