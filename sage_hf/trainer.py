@@ -31,6 +31,7 @@ from .hub.run_record import energy_of
 from .objectives import Objective
 from .streaming import IDLE, StreamTrainer
 from .tasks import Task
+from .tracked_pictures import PictureCallback
 from .tracking import TermTracker
 from .training_args import SageTrainingArguments
 from .version import __version__
@@ -166,6 +167,7 @@ class SageTrainer(StreamTrainer):
             **kwargs,
         )
         args.label_smoothing_factor = self.task.label_smoothing
+        self.add_callback(PictureCallback(self))
         # Some models (those with a teacher) take no labels, so Trainer finds no name for them.
         self.label_names = self.label_names or ["labels"]
 
@@ -227,6 +229,11 @@ class SageTrainer(StreamTrainer):
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
         weighted = {} if weights is None else {"class_weights": list(weights)}
         config.sage = args.sage_settings(self.guidance_objective) | weighted | {"versions": versions}
+
+    @property
+    def raw_eval_dataset(self) -> Any:
+        """The evaluation dataset as it was given, with its maps if it has any; a dictionary of several."""
+        return self._raw["evaluation"]
 
     @property
     def _loss_name(self) -> str:

@@ -119,7 +119,7 @@ def by_seed(run: RunFolder) -> list[Block]:
                 mean = statistics.mean(values)
                 rows.append([split, guidance, f"{mean:.4f}", ", ".join(f"{value:.4f}" for value in values)])
                 spread[guidance] = {"value": mean, "low": min(values), "high": max(values)}
-        title = f"accuracy, {_words(split)}"
+        title = f"accuracy, {split}"
         charts.append(interval_chart(spread, title=title, x_label="accuracy", interval="lowest and highest seed"))
     return [
         Table(["split", "guidance", "mean accuracy", "of each seed"], rows, "Accuracy of several trainings"),
@@ -170,7 +170,7 @@ def comparison(run: RunFolder, others: list[RunFolder]) -> list[Block]:
             if "low" in _as_dict(found.get(split, {}).get(first))
         }
         if len(held) > 1:
-            charts.append(interval_chart(held, title=f"{_words(first)}, {_words(split)}", x_label=_words(first)))
+            charts.append(interval_chart(held, title=f"{_words(first)}, {split}", x_label=_words(first)))
     if charts:
         blocks += [Gallery(*charts), Text(INTERVALS)]
     course = compared_curves([run, *others])
