@@ -133,7 +133,9 @@ class SageTrainingArguments(TrainingArguments):
     saliency_control: str = field(
         default="none", metadata={"help": "inverted, shuffled, center_gaussian or random_blobs in place of the maps."}
     )
-    view_forward: str = field(default="auto", metadata={"help": "auto, concatenated, separate, or recomputed: the least memory."})
+    view_forward: str = field(
+        default="auto", metadata={"help": "auto, concatenated, separate, or recomputed: the least memory."}
+    )
     embedding_layer: str | None = field(default=None, metadata={"help": "Name of the layer that makes the logits."})
     freeze_backbone: bool = field(default=False, metadata={"help": "Train the head alone."})
     class_weights: list[str] | None = field(
