@@ -60,7 +60,9 @@ class SageTrainingArguments(TrainingArguments):
             to see whether a gain comes from where humans looked.
         view_forward (`str`, *optional*, defaults to `"auto"`):
             `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
-            `"auto"`: separate if the model has batch normalisation.
+            `"recomputed"`: views in parts whose activations are computed again in the backward pass, which needs
+            hardly more memory than plain training and has the same gradients; `"auto"`: separate if the model has
+            batch normalisation, concatenated if not.
         embedding_layer (`str`, *optional*):
             Name of the layer that makes the logits, or several names separated by commas; found by itself in models of
             transformers. Needed for any other module.
@@ -131,7 +133,9 @@ class SageTrainingArguments(TrainingArguments):
     saliency_control: str = field(
         default="none", metadata={"help": "inverted, shuffled, center_gaussian or random_blobs in place of the maps."}
     )
-    view_forward: str = field(default="auto", metadata={"help": "auto, concatenated or separate."})
+    view_forward: str = field(
+        default="auto", metadata={"help": "auto, concatenated, separate, or recomputed: the least memory."}
+    )
     embedding_layer: str | None = field(default=None, metadata={"help": "Name of the layer that makes the logits."})
     freeze_backbone: bool = field(default=False, metadata={"help": "Train the head alone."})
     class_weights: list[str] | None = field(
