@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import datasets
@@ -107,6 +108,8 @@ class SageTrainer(StreamTrainer):
     loss_is_scaled_for_ga = True
 
     args: SageTrainingArguments
+    protocol: Mapping[str, Any] = MappingProxyType({})
+    """What else the `sage` key of the config is to say from the next training on, such as what was left out."""
 
     def __init__(
         self,
@@ -226,7 +229,9 @@ class SageTrainer(StreamTrainer):
         self._terms = TermTracker((self._loss_name, *(own.names if own is not None else ()), "annotated"))
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
         weighted = {} if weights is None else {"class_weights": list(weights)}
-        config.sage = args.sage_settings(self.guidance_objective) | weighted | {"versions": versions}
+        config.sage = (
+            args.sage_settings(self.guidance_objective) | weighted | dict(self.protocol) | {"versions": versions}
+        )
 
     @property
     def _loss_name(self) -> str:
