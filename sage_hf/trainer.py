@@ -229,9 +229,8 @@ class SageTrainer(StreamTrainer):
         self._terms = TermTracker((self._loss_name, *(own.names if own is not None else ()), "annotated"))
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
         weighted = {} if weights is None else {"class_weights": list(weights)}
-        config.sage = (
-            args.sage_settings(self.guidance_objective) | weighted | dict(self.protocol) | {"versions": versions}
-        )
+        settings = args.sage_settings(self.guidance_objective) | weighted | dict(self.protocol)
+        config.sage = settings | {"versions": versions}
 
     @property
     def _loss_name(self) -> str:

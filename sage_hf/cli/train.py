@@ -178,9 +178,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     protocol: dict[str, Any] = {}
     if run_args.leave_out:
         if isinstance(splits, datasets.IterableDatasetDict):
-            raise ValueError(
-                "leave_out reads all labels beforehand, which streaming is there to avoid: leave one out."
-            )
+            raise ValueError("leave_out reads all labels beforehand, which streaming is there to avoid: drop one.")
         left_out = LeftOut(run_args.leave_out_column or args.label_column, tuple(run_args.leave_out))
         splits, _ = leave_out(splits, left_out.column, left_out.values, args.label_column, run_args.train_split)
         protocol = {"left_out": left_out.to_dict()}

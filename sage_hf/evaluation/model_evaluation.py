@@ -157,8 +157,8 @@ def evaluate_model(
         if left_out is not None and by_class and not unknown:
             unknown = [value for value in left_out.values if value in _stored_classes(rows, args.label_column)]
         elif left_out is not None and not by_class and attack_type_column is None:
-            concerned = any(left_out.column in split.column_names for split in rows.values())
-            attack_type_column = left_out.column if concerned else None
+            has_column = any(left_out.column in split.column_names for split in rows.values())
+            attack_type_column = left_out.column if has_column else None
         _check_attacks(problem_type, output_names(config), unknown, bona_fide, threshold_split, evaluated)
         trainer = SageTrainer(
             classifier,
@@ -198,7 +198,7 @@ def evaluate_model(
         if unknown or found.strange:
             strange = found.strange
             if other is not None:
-                strange |= {
+                strange = {
                     name: found.without_labels(_matching(other, name, unknown[0]), unknown[0]) for name in evaluated
                 }
             concerned = [name for name in evaluated if name in strange]

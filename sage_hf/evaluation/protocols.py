@@ -106,9 +106,9 @@ def leave_out(
         if left:
             unknown[name] = split.select(left)
         if column == label_column:  # before rows are selected, which would have to be copied for it afterwards
-            split = _without_classes(split, column, values)
+            known[name] = _without_classes(split, column, values)
         if kept:
-            known[name] = split.select(kept) if left else split
+            known[name] = known[name].select(kept) if left else known[name]
         else:
             del known[name]
     return datasets.DatasetDict(known), datasets.DatasetDict(unknown)
