@@ -13,7 +13,7 @@ STEPS = 16
 """Shares of the picture at which the curves of deletion and insertion are measured, beside none at all."""
 
 Predict = Callable[[Tensor], Tensor]
-"""Takes `pixel_values` (rows, channels, height, width), gives probabilities (rows, classes)."""
+"""Takes `pixel_values` (rows, _, height, width), gives probabilities (rows, classes)."""
 
 
 def deletion_insertion(
@@ -30,7 +30,7 @@ def deletion_insertion(
 
     Args:
         predict (`Callable`): the model, in evaluation mode.
-        pixel_values (`torch.Tensor`): (rows, channels, height, width), normalised.
+        pixel_values (`torch.Tensor`): (rows, _, height, width), normalised.
         maps (`torch.Tensor`): (rows, height, width), on any scale.
         targets (`torch.Tensor`): the class of each row, (rows,).
         steps (`int`, *optional*, defaults to 16): shares of the picture to measure at, beside 0.
@@ -54,7 +54,7 @@ def deletion_insertion(
 
     ```
     """
-    rows, channels, height, width = pixel_values.shape
+    rows, _, height, width = pixel_values.shape
     if steps < 1:
         raise ValueError(f"steps is {steps}, expected 1 or more.")
     if tuple(maps.shape) != (rows, height, width):
@@ -90,7 +90,7 @@ def without_marked_region(
 
     Args:
         predict (`Callable`): the model, in evaluation mode.
-        pixel_values (`torch.Tensor`): (rows, channels, height, width), normalised.
+        pixel_values (`torch.Tensor`): (rows, _, height, width), normalised.
         saliency (`torch.Tensor`): human maps, (rows, 1, height, width), in [0, 1].
         targets (`torch.Tensor`): the class of each row, (rows,).
 
@@ -98,8 +98,8 @@ def without_marked_region(
         `dict[str, torch.Tensor]`, (rows,) each:
         - `comprehensiveness`: the class's probability minus that without the marked region, in [-1, 1]; large if the
           prediction rests on what is marked.
-        - `sufficiency`: the class's probability minus that of the marked region alone, in [-1, 1]; 0 or less if what is
-          marked is enough.
+        - `sufficiency`: the class's probability minus that of the marked region alone, in [-1, 1]; 0 or less if what
+          is marked is enough.
         - `predicted_without_marked`, `predicted_marked_only`: the class that is predicted then.
 
     Example:
