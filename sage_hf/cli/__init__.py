@@ -15,6 +15,7 @@ COMMANDS = {
     "view": "look at a dataset, and at where models look in it: PNG grids and HTML pages",
     "data": "build, check, share and load saliency datasets",
     "models": "list the architectures that can be trained",
+    "space": "write a Space where visitors try a model, and run it here",
     "push": "publish a run's folder on the Hub",
 }
 

@@ -107,7 +107,7 @@ def _look(args: argparse.Namespace, out: Path | None) -> dict[str, Any]:
     splits = load_saliency_dataset(
         dataset, name=args.dataset_name, revision=args.dataset_revision, label_column=args.label_column
     )
-    split = _split(list(splits), args.split)
+    split = chosen_split(list(splits), args.split)
     revisions = [*args.revision, *["main"] * len(paths)]
     subjects = [
         Subject.load(path, revision=revision, name=name, use_cpu=args.use_cpu)
@@ -151,7 +151,7 @@ def _look(args: argparse.Namespace, out: Path | None) -> dict[str, Any]:
     }
 
 
-def _split(names: list[str], wanted: str | None) -> str:
+def chosen_split(names: list[str], wanted: str | None) -> str:
     from ..data.saliency import DataError
 
     if wanted is not None and wanted not in names:

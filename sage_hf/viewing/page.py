@@ -62,7 +62,8 @@ def view_page(
     elif models:
         page.add("Embeddings", Text("No row has a map, so there are no x+ and x- to compare with x."))
     rows = [_row(record, looked.pictures[record.row]) for record in looked.records if record.row in looked.pictures]
-    page.add("Rows", *rows)
+    drawn = "Class activation maps are drawn up to their maximum, gradients up to their 99th percentile."
+    page.add("Rows", *([Text(drawn)] if models else []), *rows)
     return page
 
 

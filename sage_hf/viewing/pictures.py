@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..data.saliency import DataError
 from ..data.transforms import AlignedTransform
-from ..visualization import heat_map, overlaid, picture
+from ..visualization import heat_map, overlaid, picture, visible
+from .normalisation import normalisation
 
 
 @dataclass
@@ -37,10 +38,7 @@ class RowPictures:
 
 class Painter:
     """
-    Turns a model's inputs back into pictures.
-
-    How an image processor normalises is found out by giving it black and white: some normalise twice, some not at all,
-    whatever their settings say.
+    Turns a model's inputs back into pictures, see [`normalisation`].
 
     Args:
         transform ([`AlignedTransform`]): for one or three channels.
@@ -64,17 +62,10 @@ class Painter:
     def __init__(self, transform: AlignedTransform):
         if transform.num_channels not in (1, 3):
             raise DataError(f"pictures of {transform.num_channels} channels can't be drawn.")
-        ends = []
-        for shade in ("black", "white"):
-            values = transform({transform.image_column: Image.new("RGB", (64, 64), shade)})["pixel_values"]
-            height, width = values.shape[-2:]
-            ends.append(values[:, height // 2, width // 2])
-        black, white = ends
-        if not (white > black).all():
-            raise DataError(f"{type(transform.processor).__name__} does not tell black from white: nothing to draw.")
-        std = 1 / (white - black)
-        self.std = [round(float(value), 6) for value in std]
-        self.mean = [round(float(value), 6) for value in -black * std]
+        self.mean, self.std = normalisation(
+            lambda image: transform({transform.image_column: image})["pixel_values"],
+            type(transform.processor).__name__,
+        )
 
     def __call__(self, pixel_values: Tensor) -> Image.Image:
         """
@@ -121,5 +112,5 @@ class Painter:
             one = values[row][None, None]
             if one.shape[-2:] != (image.height, image.width):
                 one = torch.nn.functional.interpolate(one, (image.height, image.width), mode="bilinear")
-            found[method] = overlaid(image, one[0, 0].clamp(0, 1))
+            found[method] = overlaid(image, visible(one[0, 0], method))
         return found
