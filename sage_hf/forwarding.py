@@ -101,8 +101,8 @@ class Encoder:
             view_forward = "separate" if has_batch_norm(model) else "concatenated"
         if view_forward == "recomputed" and has_batch_norm(model):
             raise ValueError(
-                f"view_forward='recomputed' passes views in parts of a batch, and {type(unadapted(model)).__name__} has "
-                "batch normalisation, which depends on the batch. Use gradient_checkpointing=True to save memory."
+                f"view_forward='recomputed' passes views in parts of a batch, and {type(unadapted(model)).__name__} "
+                "has batch normalisation, which depends on the batch. Use gradient_checkpointing=True to save memory."
             )
         self.view_forward = view_forward
         self._running_statistics: list[tuple[Tensor, Tensor]] = []

@@ -228,7 +228,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=tuple(SETTINGS), default="cpu")
     parser.add_argument("--rounds", type=int, default=15, help="(default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="measure compiled modes too")
-    parser.add_argument("--quick", action="store_true", help="a try: small pictures, two rounds; its ratios say little")
+    parser.add_argument(
+        "--quick", action="store_true", help="a try: small pictures, two rounds, ratios that say little"
+    )
     parser.add_argument("--out", type=Path, help="file to write the JSON to")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(argv)
@@ -236,9 +238,7 @@ def main(argv: list[str] | None = None) -> None:
     rounds, settings = options.rounds, SETTINGS[options.device]
     if options.quick:
         rounds, settings = 2, tuple(Setting(one.model, 32, 2, one.bf16) for one in settings)
-    rows = [
-        row for setting in settings for row in measure(setting, options.device, rounds, compiled=options.compile)
-    ]
+    rows = [row for setting in settings for row in measure(setting, options.device, rounds, compiled=options.compile)]
     hardware = torch.cuda.get_device_name() if options.device == "cuda" else f"{platform.machine()} CPU"
     record = {
         "benchmark": "cost of a training step, relative to plain training",
