@@ -10,6 +10,7 @@ import datasets
 import torch
 from PIL import Image
 
+from .data.annotated import rows_with_map
 from .data.preparation import Preparation
 from .data.saliency import DataError
 from .data.streams import CHECKED_ROWS
@@ -46,15 +47,7 @@ def annotated_rows(preparation: Preparation, split: Any, count: int) -> list[dic
     prepared = preparation(split, "pictured", maps=True)
     if isinstance(split, datasets.IterableDataset):
         return _with_map(itertools.islice(prepared, CHECKED_ROWS), count)
-    # The column alone, without decoding: there may be few maps, or none, among many pictures.
-    batches = split.select_columns([column]).with_format("arrow").iter(1000)
-    present = [
-        1000 * batch + row
-        for batch, table in enumerate(batches)
-        for row, valid in enumerate(table.column(column).is_valid().to_pylist())
-        if valid
-    ]
-    return _with_map(map(prepared.__getitem__, present), count)
+    return _with_map(map(prepared.__getitem__, rows_with_map(split, column)), count)
 
 
 def _with_map(rows: Iterable[Any], count: int) -> list[dict[str, Any]]:
