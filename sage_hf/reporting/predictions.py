@@ -46,7 +46,7 @@ def calibration(found: dict[str, Any]) -> list[Block]:
         return [Text(f"Calibration is measured of one label a picture, not of {found['problem_type']}.")]
     rows = [
         [split, *(figure(figures.get(name)) for name in CALIBRATION_NAMES)]
-        for split, figures in _calibrated(found).items()
+        for split, figures in found["calibration"].items()
     ]
     charts = []
     for split, one in found["predictions"].items():
@@ -77,10 +77,6 @@ def calibration(found: dict[str, Any]) -> list[Block]:
         Table(header, rows, "Calibration by split, lower is better"),
         Gallery(*charts),
     ]
-
-
-def _calibrated(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return found.get("calibration", {})
 
 
 def roc(found: dict[str, Any]) -> list[Block]:
