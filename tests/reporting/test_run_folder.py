@@ -42,10 +42,11 @@ def test_the_folder_of_the_quickstart(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(results))
     page = check_page(write_report(tmp_path).read_text(encoding="utf-8"))
     assert tables(page)["Accuracy of several trainings"][1:] == [
-        ["test", "none", "0.6000", "0.5000, 0.7000"],
-        ["test", "sage", "0.7000", "0.6000, 0.8000"],
-        ["shifted", "none", "0.1000", "0.1000, 0.1000"],
-        ["shifted", "sage", "0.5500", "0.6000, 0.5000"],
+        # t(1) = 12.706, times the deviation over the root of 2: 12.706 * 0.1 of two values 0.2 apart.
+        ["test", "none", "0.6000 (-0.6706 to 1.8706)", "0.5000, 0.7000"],
+        ["test", "sage", "0.7000 (-0.5706 to 1.9706)", "0.6000, 0.8000"],
+        ["shifted", "none", "0.1000 (0.1000 to 0.1000)", "0.1000, 0.1000"],
+        ["shifted", "sage", "0.5500 (-0.0853 to 1.1853)", "0.6000, 0.5000"],
     ]
     assert page.all("p")[0].text == "Several trainings: guidance none, sage."
 
