@@ -23,6 +23,9 @@ MARKERS = "osD^vP"
 TABLE_ROWS = 60
 """Rows that a table of a line's points shows at most, evenly spread."""
 
+FEW = 15
+"""Points of each line up to which they are marked."""
+
 WIDTH, HEIGHT = 4.9, 3.6
 """Of a chart, in inches; an inch is 72 of the SVG's units."""
 
@@ -91,11 +94,11 @@ def line_chart(
     lines = {name: _points(name, *points) for name, points in series.items()}
     if not lines:
         raise ValueError(f"The chart {title!r} has no line.")
+    few = all(len(x) <= FEW for x, _ in lines.values())
     with _axes(title, x_label, y_label) as (figure, axes):
         if diagonal:
             axes.plot([0, 1], [0, 1], color=LIGHT["rule"], linewidth=1, label=diagonal)
         for index, (name, (x, y)) in enumerate(lines.items()):
-            few = len(x) <= 15
             axes.plot(
                 x,
                 y,
@@ -319,8 +322,6 @@ def _axes(
         "text.color": ink,
         "axes.labelcolor": ink,
         "axes.edgecolor": LIGHT["rule"],
-        "axes.titlesize": 12,
-        "axes.titlelocation": "left",
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
@@ -336,7 +337,8 @@ def _axes(
     with mpl.rc_context(settings):
         figure = Canvas(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(title)
+        # At the left of the whole, where it has room beside long names of rows too.
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         yield figure, axes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from ..pages import Block, Figure, Gallery, Section, Table, Text
 from ..pages.charts import histogram, line_chart, matrix_chart, number
 from ..tasks import MULTI_LABEL, SINGLE_LABEL
 from .results import figure
+
+Line = tuple[Sequence[float], Sequence[float]]
+"""x and y of its points."""
 
 BINS = 15
 """Of the reliability diagram, as [`~sage_hf.evaluation.Calibration`] has them."""
@@ -67,7 +71,8 @@ def calibration(found: dict[str, Any]) -> list[Block]:
     return [
         Text(
             "How far the probabilities can be believed: of the rows that the model is 80 % sure of, 80 % should be "
-            f"right. Confidences are in {BINS} bins of equal width; bins without rows are left out."
+            f"right. Confidences are in {BINS} bins of equal width; bins without rows are left "
+            "out, and one of few rows says little: the histogram beside it shows how many there are."
         ),
         Table(header, rows, "Calibration by split, lower is better"),
         Gallery(*charts),
@@ -91,7 +96,7 @@ def roc(found: dict[str, Any]) -> list[Block]:
     charts = []
     for split, one in found["predictions"].items():
         scores, positive = scores_and_positives(one["logits"], one["labels"], found["problem_type"])
-        curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        curves: dict[str, Line] = {}
         areas[split] = {}
         for index, name in enumerate(found["classes"]):
             held = positive[:, index]
@@ -115,9 +120,7 @@ def roc(found: dict[str, Any]) -> list[Block]:
     ]
 
 
-def _roc_chart(
-    split: str, drawn: dict[str, tuple[np.ndarray, np.ndarray]], areas: dict[str, float], cut: bool
-) -> Figure:
+def _roc_chart(split: str, drawn: dict[str, Line], areas: dict[str, float], cut: bool) -> Figure:
     words = ", ".join(f"{name} {area:.3f}" for name, area in areas.items())
     return line_chart(
         drawn,
@@ -155,7 +158,8 @@ def confusion(found: dict[str, Any]) -> list[Block]:
     """
     if found["problem_type"] != SINGLE_LABEL:
         return [Text(f"A confusion matrix needs one label a picture, not {found['problem_type']}.")]
-    names, blocks = found["classes"], []
+    names = found["classes"]
+    blocks: list[Block] = []
     for split, one in found["predictions"].items():
         counts = confusion_matrix(one["labels"], one["logits"].argmax(axis=1), labels=range(len(names)))
         title = f"confusion, {_words(split)}"
@@ -235,11 +239,11 @@ def differences(found: dict[str, Any], recorded: dict[str, dict[str, dict[str, f
     return said
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _thinned(x: np.ndarray, y: np.ndarray) -> Line:
     if len(x) <= POINTS:
-        return x, y
+        return x.tolist(), y.tolist()
     chosen = np.unique(np.linspace(0, len(x) - 1, POINTS).round().astype(int))
-    return x[chosen], y[chosen]
+    return x[chosen].tolist(), y[chosen].tolist()
 
 
 def _words(name: str) -> str:

@@ -166,8 +166,11 @@ def _lead(run: RunFolder) -> str:
 
 def _predicted(predicted: dict[str, Any], run: RunFolder) -> list[Block]:
     rows = ", ".join(f"{split} {count}" for split, count in predicted["rows"].items())
-    name = _at(_public(predicted["dataset"]), predicted["dataset_revision"])
-    text = f"Calibration, ROC, confusion and open set are of predictions made for this report, of {name}: {rows} rows."
+    local = "the folder " if Path(predicted["dataset"]).exists() else ""
+    name = local + _at(_public(predicted["dataset"]), predicted["dataset_revision"])
+    text = (
+        f"Calibration, ROC, confusion and open set are of predictions made for this report, on {name} ({rows} rows)."
+    )
     differs = drawn.differences(predicted, run.metrics)
     if not differs:
         return [Text(text)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from typing import Any
 
@@ -19,9 +20,13 @@ METHODS = {"cam": "class activation map", "gradient": "input gradient"}
 ALIGNMENT = {"cc": "CC", "sim": "SIM", "kl": "KL", "nss": "NSS", "auc_judd": "AUC-Judd"}
 
 
-def figure(found: Any) -> str:
+def figure(found: Any, digits: int = 4) -> str:
     """
-    A figure to four digits, with its interval if it has one.
+    A figure with its interval, if it has one.
+
+    Args:
+        found (`Any`): a number, or one with `value`, `low` and `high`; `None` gives nothing.
+        digits (`int`, *optional*, defaults to 4): behind the point.
 
     Example:
 
@@ -35,8 +40,8 @@ def figure(found: Any) -> str:
     if found is None:
         return ""
     if isinstance(found, dict) and "low" in found:
-        return f"{found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f})"
-    return f"{value_of(found):.4f}"
+        return f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+    return f"{value_of(found):.{digits}f}"
 
 
 def metrics(run: RunFolder) -> list[Block]:
@@ -81,7 +86,9 @@ def alignment(run: RunFolder) -> list[Block]:
         for method, words in METHODS.items():
             if method in found:
                 figures = found[method]
-                rows.append([split, str(found["pictures"]), words, *(figure(figures.get(name)) for name in ALIGNMENT)])
+                rows.append(
+                    [split, str(found["pictures"]), words, *(figure(figures.get(name), 3) for name in ALIGNMENT)]
+                )
                 charted[f"{split}, {words}"] = figures["auc_judd"]
     header = ["split", "rows with a map", "how it was asked", *ALIGNMENT.values()]
     return [
@@ -139,9 +146,10 @@ def comparison(run: RunFolder, others: list[RunFolder]) -> list[Block]:
         ]
     entries = [(f"{run.name}, this run", _guidance(run), run.metrics)]
     entries += [(other.name, _guidance(other), other.metrics) for other in others]
-    entries += [
-        (f"seed {one['seed']}", _told(one["guidance"], one["saliency_control"]), one["metrics"]) for one in known
-    ]
+    if not others:  # the runs themselves say more than what the card kept of them
+        entries += [
+            (f"seed {one['seed']}", _told(one["guidance"], one["saliency_control"]), one["metrics"]) for one in known
+        ]
     names = list(dict.fromkeys(name for _, _, found in entries for split in found.values() for name in split))
     splits = list(dict.fromkeys(split for _, _, found in entries for split in found))
     rows = [
@@ -152,15 +160,17 @@ def comparison(run: RunFolder, others: list[RunFolder]) -> list[Block]:
     ]
     blocks: list[Block] = [Table(["split", "run", "guidance", *map(_words, names)], rows, "This run beside others")]
     charts = []
-    for name in names:
-        for split in splits:
-            held = {
-                f"{run_name} ({guidance})": found[split][name]
-                for run_name, guidance, found in entries
-                if "low" in _as_dict(found.get(split, {}).get(name))
-            }
-            if len(held) > 1:
-                charts.append(interval_chart(held, title=f"{_words(name)}, {_words(split)}", x_label=_words(name)))
+    # The first figure that has intervals; those of all others are in the table.
+    own = next(iter(run.metrics.values()), {})
+    with_interval = [name for name in names if "low" in own.get(name, {})]
+    for split, first in itertools.product(splits, with_interval[:1]):
+        held = {
+            f"{run_name} ({guidance})": found[split][first]
+            for run_name, guidance, found in entries
+            if "low" in _as_dict(found.get(split, {}).get(first))
+        }
+        if len(held) > 1:
+            charts.append(interval_chart(held, title=f"{_words(first)}, {_words(split)}", x_label=_words(first)))
     if charts:
         blocks += [Gallery(*charts), Text(INTERVALS)]
     course = compared_curves([run, *others])
