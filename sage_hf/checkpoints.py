@@ -41,7 +41,8 @@ class CheckpointTrainer(PublishingTrainer):
             resume_from_checkpoint (`str` or `bool`, *optional*): a checkpoint's folder; `True` for the last one in the
                 output folder; or `OWNER/NAME`, `OWNER/NAME@REVISION` or `OWNER/NAME/checkpoint-N` on the Hub, unless
                 there is a folder of that name here. It is put into the output folder first.
-            *args, **kwargs: as in `Trainer`.
+            *args: as in `Trainer`.
+            **kwargs: as in `Trainer`.
 
         Raises:
             `FileExistsError`: the output folder holds another run, and this one doesn't resume it.
