@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from .api import api_pages
-from .benchmarks import benchmarks_page
+from .benchmarks import benchmarks_page, quickstart_table
 from .check import problems_of
 from .command_line import command_line_page
 from .names import ROOT, NameIndex, load_package
@@ -24,6 +24,8 @@ from .settings import configuration_page
 DOCS = ROOT / "docs"
 STAGE = ROOT / "build" / "docs"
 SITE = ROOT / "site"
+MADE = {"quickstart": quickstart_table}
+"""What stands in the place of `<!-- made: NAME -->` in pages."""
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>\.\./[^)]*)\)")
 
 
@@ -132,4 +134,8 @@ def _on_site(text: str, source: Path, documented: dict[str, str]) -> str:
         path = next((path for path in documented if path.rpartition(".")[2] == name), None)
         return f"[{found['text']}][{path}]" if path else found["text"]
 
-    return LINK.sub(link, text)
+    text = LINK.sub(link, text)
+    for name, lines in MADE.items():
+        text = text.replace(f"<!-- made: {name} -->", "\n".join(lines()))
+    # A notebook is a page here.
+    return re.sub(r"(\]\([^)]*)\.ipynb", r"\1.md", text)
