@@ -69,8 +69,8 @@ class SageTrainer(SurvivingTrainer):
         **kwargs: as for [`~transformers.Trainer`].
 
     Raises:
-        `ValueError`: settings or data that can't be trained with; raised before training starts. [`DataError`] for
-        data.
+        `ValueError`: settings or data that can't be trained with; raised before training starts.
+        [`DataError`]: the same, where it is a row of the data.
 
     Example:
 
