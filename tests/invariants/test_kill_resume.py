@@ -1,4 +1,4 @@
-"""A run that is killed by SIGKILL and started again is the run that was not: the benchmark of fifty kills, in small."""
+"""A run that is killed and started again is the run that was not: the benchmark of fifty kills, in small."""
 
 import json
 import os

@@ -1,9 +1,9 @@
 """
-Kill a training with SIGKILL at random moments, go on from its last checkpoint, and compare with one that was not killed.
+Kill a training with SIGKILL at random moments, go on from its last checkpoint, and compare with one left alone.
 
 A run is started, killed at a random step and a random moment of it (in a forward pass, between two steps, amid a
-checkpoint), started again with `resume_from_checkpoint="auto"`, killed again, and so on, five times a run, until it may
-end. Its losses, as logged, and its weights must be those of an uninterrupted run, bit for bit.
+checkpoint), started again with `resume_from_checkpoint="auto"`, killed again, and so on, five times a run, until it
+may end. Its losses, as logged, and its weights must be those of an uninterrupted run, bit for bit.
 
     python training/benchmarks/kill_resume.py --kills 50 --out training/benchmarks/kill_resume.json
 
