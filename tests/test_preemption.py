@@ -89,6 +89,17 @@ def test_a_handler_of_the_users_own_is_left_alone(tmp_path, processor):
     assert trainer.state.global_step == 3
 
 
+def test_a_second_signal_soon_after_is_the_same_one(processor, tmp_path):
+    class Again(Terminate):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == self.step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted):
+        make_run(tmp_path, processor, [Again(2)]).train()
+    assert (tmp_path / "run" / "checkpoint-2").is_dir()
+
+
 def test_the_handler_goes_with_an_error(tmp_path, processor):
     class Fail(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):

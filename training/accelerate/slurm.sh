@@ -18,7 +18,10 @@ config=${1:?the YAML file of the run}
 master=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 gpus=${SLURM_GPUS_ON_NODE:-4}
 
+# Told to end, torch's launcher would kill its processes after 30 seconds: it is not to listen. They do so themselves.
 srun --kill-on-bad-exit=1 bash -c '
+    trap "" TERM
+    export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGINT,SIGHUP,SIGQUIT
     exec accelerate launch --config_file training/accelerate/multi_node.yaml \
         --num_machines "$SLURM_NNODES" --num_processes $((SLURM_NNODES * '"$gpus"')) \
         --machine_rank "$SLURM_NODEID" --main_process_ip '"$master"' --main_process_port 29500 \
