@@ -18,17 +18,16 @@ config=${1:?the YAML file of the run}
 master=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 gpus=${SLURM_GPUS_ON_NODE:-4}
 
-# Told to end, torch's launcher would kill its processes after 30 seconds: it is not to listen. They do so themselves.
+# Told to end, torch's launcher kills its processes after 30 seconds: it is not to listen, they do so themselves. This is
+# torchrun, as `accelerate launch` can't be told so; settings such as `bf16: true` stand in the run's YAML file.
 srun --kill-on-bad-exit=1 bash -c '
     trap "" TERM
-    export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGINT,SIGHUP,SIGQUIT
-    exec accelerate launch --config_file training/accelerate/multi_node.yaml \
-        --num_machines "$SLURM_NNODES" --num_processes $((SLURM_NNODES * '"$gpus"')) \
-        --machine_rank "$SLURM_NODEID" --main_process_ip '"$master"' --main_process_port 29500 \
+    exec torchrun --signals-to-handle SIGINT,SIGHUP,SIGQUIT --nnodes "$SLURM_NNODES" --node-rank "$SLURM_NODEID" \
+        --nproc-per-node '"$gpus"' --master-addr '"$master"' --master-port 29500 \
         -m sage_hf train --config '"$config"' --resume_from_checkpoint auto
 '
 status=$?
-# accelerate ends with 1 whatever the status of its processes: an early end is told by the time, a failure by itself.
+# torchrun ends with 1 whatever the status of its processes: an early end is told by the time, a failure by itself.
 if [ $status -ne 0 ] && [ -n "${SLURM_JOB_END_TIME:-}" ] && [ $((SLURM_JOB_END_TIME - $(date +%s))) -le 300 ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
