@@ -145,7 +145,7 @@ def build(demo: Demo, title: str, examples: list[str]) -> Any:
     import gradio as gr
 
     def shown(label: str) -> Any:
-        return gr.Image(label=label, interactive=False, buttons=["fullscreen"])
+        return gr.Image(label=label, interactive=False, buttons=["fullscreen"], format="png")
 
     def bars(label: str) -> Any:
         return gr.Label(label=label, num_top_classes=SHOWN_CLASSES)
@@ -172,9 +172,9 @@ def build(demo: Demo, title: str, examples: list[str]) -> Any:
             filling = gr.Radio(list(FILLINGS), value=next(iter(FILLINGS)), label="In place of what is removed")
         status = gr.Markdown("Upload a picture first.", elem_id="verdict")
         with gr.Row():
-            pictures = [shown("The region"), shown("Without the region (x-)"), shown("With nothing else (x+)")]
+            pictures = [shown("The region"), shown("x-: without the region"), shown("x+: with nothing else")]
         with gr.Row():
-            charts = [bars("The picture as it is"), bars("Without the region (x-)"), bars("With nothing else (x+)")]
+            charts = [bars("Prediction of the picture as it is"), bars("Prediction of x-"), bars("Prediction of x+")]
         gr.Markdown("## Brush a region of your own\n\nThis is the picture as the model sees it.")
         editor = gr.ImageEditor(
             label="Brush over what to take away",
