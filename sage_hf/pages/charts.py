@@ -23,6 +23,9 @@ MARKERS = "osD^vP"
 TABLE_ROWS = 60
 """Rows that a table of a line's points shows at most, evenly spread."""
 
+FEW = 15
+"""Points of each line up to which they are marked."""
+
 WIDTH, HEIGHT = 4.9, 3.6
 """Of a chart, in inches; an inch is 72 of the SVG's units."""
 
@@ -91,16 +94,16 @@ def line_chart(
     lines = {name: _points(name, *points) for name, points in series.items()}
     if not lines:
         raise ValueError(f"The chart {title!r} has no line.")
+    few = all(len(x) <= FEW for x, _ in lines.values())
     with _axes(title, x_label, y_label) as (figure, axes):
         if diagonal:
             axes.plot([0, 1], [0, 1], color=LIGHT["rule"], linewidth=1, label=diagonal)
         for index, (name, (x, y)) in enumerate(lines.items()):
-            few = len(x) <= 15
             axes.plot(
                 x,
                 y,
                 color=_colour(index),
-                linestyle=DASHES[index % len(DASHES)],
+                linestyle=_dash(index),
                 marker=MARKERS[index % len(MARKERS)] if few else None,
                 markersize=4,
                 linewidth=1.8,
@@ -182,7 +185,12 @@ def histogram(
 
 
 def interval_chart(
-    figures: Mapping[str, Mapping[str, float]], *, title: str, x_label: str, caption: str = ""
+    figures: Mapping[str, Mapping[str, float]],
+    *,
+    title: str,
+    x_label: str,
+    caption: str = "",
+    interval: str = "95% interval",
 ) -> Figure:
     """
     Numbers with their intervals, one below the other.
@@ -192,6 +200,7 @@ def interval_chart(
         title (`str`): above the chart.
         x_label (`str`): what the numbers are.
         caption (`str`, *optional*): below the chart.
+        interval (`str`, *optional*, defaults to `"95% interval"`): what `low` and `high` are the ends of.
 
     Raises:
         `ImportError`: matplotlib is missing.
@@ -202,7 +211,7 @@ def interval_chart(
     ```python
     >>> from sage_hf.pages.charts import interval_chart
     >>> interval_chart({"test": {"value": 0.9, "low": 0.85, "high": 0.93}}, title="Accuracy", x_label="accuracy").alt
-    'Accuracy. test: 0.9 (0.85 to 0.93).'
+    'Accuracy, 95% interval in brackets. test: 0.9 (0.85 to 0.93).'
 
     ```
     """
@@ -225,8 +234,9 @@ def interval_chart(
         [name, *(number(one[end]) if end in one else "" for end in ("value", "low", "high"))]
         for name, one in figures.items()
     ]
-    table = Table(["", x_label, "low", "high"], rows, f"{title}, with 95% intervals")
-    return Figure(svg, f"{title}. {'; '.join(words)}.", caption, table)
+    table = Table(["", x_label, "low", "high"], rows, f"{title}, {interval}")
+    brackets = f", {interval} in brackets" if any("low" in one for one in figures.values()) else ""
+    return Figure(svg, f"{title}{brackets}. {'; '.join(words)}.", caption, table)
 
 
 def matrix_chart(
@@ -312,8 +322,6 @@ def _axes(
         "text.color": ink,
         "axes.labelcolor": ink,
         "axes.edgecolor": LIGHT["rule"],
-        "axes.titlesize": 12,
-        "axes.titlelocation": "left",
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
@@ -329,7 +337,8 @@ def _axes(
     with mpl.rc_context(settings):
         figure = Canvas(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(title)
+        # At the left of the whole, where it has room beside long names of rows too.
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         yield figure, axes
@@ -359,6 +368,11 @@ def _svg(figure: Any) -> str:
 
 def _colour(index: int) -> str:
     return LIGHT[SERIES[index % len(SERIES)]]
+
+
+def _dash(index: int) -> Any:
+    """Another one for the same colour when it comes round again."""
+    return DASHES[(index + index // len(SERIES)) % len(DASHES)]
 
 
 def _points(name: str, x: Sequence[float], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

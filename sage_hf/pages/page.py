@@ -23,6 +23,10 @@ _NUMBER = re.compile(r"[-+\u2212]?\d[\d.,]*(e[-+]?\d+)?( ?(%|s|ms|kB|MB|GB))?( \
 _ID = re.compile(r"""(\bid="|\bhref="#|url\(#)([^"()]+)""")
 
 
+SHORT = 24
+"""Letters of a table's cell that stay on one line."""
+
+
 class Block:
     """What a page is made of."""
 
@@ -89,6 +93,15 @@ class Table(Block):
         return [
             any(column) and all(not cell or _NUMBER.fullmatch(cell) is not None for cell in column)
             for column in columns
+        ]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of each column, `number`, `short` (not to be broken into lines) or `long`."""
+        columns = [[row[index] for row in [self.header, *self.rows]] for index in range(len(self.header))]
+        return [
+            "number" if numeric else "short" if max(map(len, column)) <= SHORT else "long"
+            for numeric, column in zip(self.numeric, columns, strict=True)
         ]
 
 
@@ -159,14 +172,14 @@ class Gallery(Block):
 
     Args:
         *blocks (`Block`): usually figures.
-        width (`int`, *optional*, defaults to 340): least width of each, in pixels.
+        width (`int`, *optional*, defaults to 310): least width of each, in pixels.
     """
 
     kind = "gallery"
     blocks: tuple[Block, ...]
     width: int
 
-    def __init__(self, *blocks: Block, width: int = 340):
+    def __init__(self, *blocks: Block, width: int = 310):
         self.blocks, self.width = blocks, width
 
 
