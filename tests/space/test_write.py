@@ -87,7 +87,7 @@ def test_the_parts_are_those_of_the_source_and_need_what_is_required():
     assert {"pillow", "numpy", "torch", "transformers", "kornia"} == names
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(required) <= set(project["dependencies"])
-    assert project["optional-dependencies"]["space"] == ["gradio>=6.10,<7"]
+    assert project["optional-dependencies"]["space"] == ["gradio>=6.29,<7"]
 
 
 def test_the_card_and_the_examples(model, tmp_path, capsys):
