@@ -99,13 +99,14 @@ def said(demo: Demo, prediction: dict[str, float], beside: dict[str, float] | No
     Args:
         demo ([`Demo`]): that made it.
         prediction (`dict[str, float]`): see [`Demo.predict`].
-        beside (`dict[str, float]`, *optional*): of the picture that it is shown beside, whose first classes it shows
+        beside (`dict[str, float]`, *optional*): of the picture that it is shown beside, whose first class it shows
             too.
     """
     if not demo.gives_probabilities:
         return ", ".join(f"{name}: {value:.4g}" for name, value in prediction.items())
-    order = [sorted(one, key=lambda name, one=one: -one[name]) for one in (beside or prediction, prediction)]  # type: ignore[misc]
-    shown = list(dict.fromkeys([*order[0][: SHOWN_CLASSES - 1], order[1][0], *order[0]]))[:SHOWN_CLASSES]
+    order = sorted(prediction, key=lambda name: -prediction[name])
+    first = [] if beside is None else [max(beside.items(), key=lambda pair: pair[1])[0]]
+    shown = list(dict.fromkeys([*order[: SHOWN_CLASSES - 1], *first, *order]))[:SHOWN_CLASSES]
     return {name: prediction[name] for name in shown}
 
 

@@ -1,12 +1,16 @@
 """What the app shows, held against the model called by hand."""
 
+import subprocess
+import sys
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from sage_hf.evaluation import model_saliency
-from sage_hf.space.app import FILLINGS, SOURCES, compared, looked
+from sage_hf.space.app import FILLINGS, SOURCES, compared, looked, said
 from sage_hf.space.demo import Demo, brushed, most_looked_at
 from sage_hf.viewing import Subject
 from sage_hf.views import DEGRADATIONS
@@ -101,6 +105,26 @@ def test_a_region_never_holds_what_is_not_looked_at():
     assert not most_looked_at(torch.zeros(3, 3), 0.5).any()
 
 
+PAGE = """
+import sys
+from sage_hf.space.app import Demo, Subject, build
+
+page = build(Demo(Subject.load(sys.argv[1], use_cpu=True)), "Leaves", [sys.argv[2]])
+print(page.title, *(one["props"].get("label") for one in page.get_config_file()["components"]), sep="; ")
+"""
+
+
+@pytest.mark.skipif(find_spec("gradio") is None, reason="the page needs gradio: pip install 'sage_hf[space]'")
+def test_the_page_is_built(model, tmp_path):
+    """In a process of its own: gradio leaves an event loop open."""
+    make_picture().save(tmp_path / "picture.png")
+    run = [sys.executable, "-c", PAGE, str(model), str(tmp_path / "picture.png")]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    labels = set(done.stdout.strip().splitlines()[-1].split("; "))
+    assert {"Leaves", "Your picture", "Or one of these", "Prediction of x-", "x+: with nothing else"} <= labels
+
+
 def test_what_there_is_to_say_instead(demo):
     picture = make_picture()
     assert compared(demo, None, CAM, 20, MEAN, None) == [*[None] * 6, "Upload a picture first."]
@@ -123,6 +147,13 @@ def test_what_is_transparent_is_white_and_what_is_turned_is_turned_back(demo):
     turned = make_picture().transpose(Image.Transpose.ROTATE_90)
     turned.getexif()[0x0112] = 6
     np.testing.assert_allclose(demo.seen(turned), by_hand(make_picture()), atol=1e-6)
+
+
+def test_the_first_class_of_the_picture_stands_in_every_chart(demo):
+    shares = {"a": 0.4, "b": 0.2, "c": 0.15, "d": 0.12, "e": 0.1, "f": 0.02, "g": 0.01}
+    assert list(said(demo, shares)) == ["a", "b", "c", "d", "e"]
+    assert list(said(demo, shares, {"g": 0.9, "a": 0.1})) == ["a", "b", "c", "d", "g"]
+    assert list(said(demo, shares, {"b": 0.9, "a": 0.1})) == ["a", "b", "c", "d", "e"]
 
 
 def test_a_regression(tmp_path):
