@@ -105,7 +105,7 @@ class FolderPictures:
         labels: str | Path | None = None,
         label_column: str | None = None,
     ):
-        self.where = str(folder)
+        self.where, self._root = str(folder), Path(folder).resolve()
         source = Source(images=folder, saliency=tuple(saliency), labels=labels, label_column=label_column)
         rows = list(SourceReader(source, labelled=labels is not None, annotated=False).rows())
         if labels is None and all(placed(row.file)[0] for row in rows if row.picture is not None):
@@ -119,7 +119,11 @@ class FolderPictures:
 
     def row(self, index: int) -> SourceRow:
         """See [`Pictures`]."""
-        return self._rows[index]
+        row = self._rows[index]
+        # Looked at again: since the folder was read, something may have been put in the picture's place.
+        if isinstance(row.picture, Path) and not row.picture.resolve().is_relative_to(self._root):
+            return replace(row, picture=None, error="it is a link now, and not inside the folder.")
+        return row
 
 
 class DatasetPictures:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import secrets
@@ -24,6 +23,10 @@ from .store import StaleRevisionError
 MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 Who = Callable[[Any], str | None]
 """The name of the user who sends a request, if somebody else than the user vouches for it."""
+
+
+class SignInError(Exception):
+    """Nobody is signed in."""
 
 
 @dataclass
@@ -100,7 +103,7 @@ def make_app(
             return request.query_params.get("annotator", "")
         name = who(request)
         if name is None:
-            raise PermissionError("Sign in first.")
+            raise SignInError("Sign in first.")
         return name
 
     def number(request: Request) -> int:
@@ -138,7 +141,7 @@ def make_app(
 
     def drawn(request: Request) -> Response:
         revision = request.query_params.get("revision")
-        values = project.map_of(number(request), name_of(request), int(revision) if revision else None)
+        values = project.map_of(number(request), name_of(request), _whole(revision))
         return _map_response(values)
 
     def start(request: Request) -> Response:
@@ -161,7 +164,12 @@ def make_app(
         if not isinstance(base, int) or not set(values) <= set(known):
             raise DataError(f"a change has base, map and {', '.join(known)}.")
         change = Change(**values)
-        drawn_map = None if content is None else base64.b64decode(content, validate=True)
+        if not isinstance(content, str | None):
+            raise DataError(f"map is {type(content).__name__}, not text.")
+        try:
+            drawn_map = None if content is None else base64.b64decode(content, validate=True)
+        except ValueError as error:
+            raise DataError(f"map is no base64: {error}.") from None
         record = project.save(number(request), name_of(request), change, drawn_map, base)
         return JSONResponse(described(record))
 
@@ -175,7 +183,10 @@ def make_app(
             content += piece
             if len(content) > MOST_BYTES:  # the guard has only read what the header promises
                 raise DataError(f"a request has at most {MOST_BYTES} bytes.")
-        values = json.loads(bytes(content))
+        try:
+            values = json.loads(bytes(content))
+        except ValueError as error:
+            raise DataError(f"the request is no JSON: {error}.") from None
         if not isinstance(values, dict):
             raise DataError("a request is a JSON object.")
         return values
@@ -189,8 +200,11 @@ def make_app(
         return JSONResponse({"error": str(error), "latest": described(error.latest)}, 409)
 
     def wrong(_: Request, error: Any) -> Response:
-        status = {PermissionError: 401, LookupError: 404}.get(type(error), 400)
+        status = {SignInError: 401, LookupError: 404}.get(type(error), 400)
         return JSONResponse({"error": str(error)}, status)
+
+    def failed(_: Request, error: Any) -> Response:
+        return JSONResponse({"error": error.strerror or str(error)}, 500)
 
     app.add_route("/", page("index.html"))
     for name in static:
@@ -206,8 +220,9 @@ def make_app(
     if export_to is not None:
         app.add_route("/api/export", export, methods=["POST"])
     app.add_exception_handler(StaleRevisionError, stale)
-    for kind in (DataError, LookupError, PermissionError, FileExistsError, binascii.Error, json.JSONDecodeError):
+    for kind in (DataError, LookupError, SignInError):
         app.add_exception_handler(kind, wrong)
+    app.add_exception_handler(OSError, failed)
     paths = ("/", "/page/", "/api/", *more_paths)
     app.add_middleware(Guard, rules=Rules(token, paths, any_host, framed_by))
     return app
@@ -271,3 +286,11 @@ def import_gradio() -> Any:
     except ImportError as error:
         raise ImportError(f"sage-hf annotate needs Gradio ({error}): pip install 'sage_hf[annotate]'") from error
     return gradio
+
+
+def _whole(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or len(text) > 9:
+        raise DataError(f"{text[:20]!r} is no revision.")
+    return int(text)
