@@ -80,18 +80,18 @@ def test_writers_in_any_order_lose_nothing(steps):
             note = str(number)
             written.add(note)
             fresh = read[tab] == newest or writer == tab
-            try:
-                record = store.save(ABOUT, Change(note=note, session=tab), png(number), base=read[tab])
-            except StaleRevisionError as error:
-                assert not fresh
-                assert error.latest.note == current
-                aside = store.place("Ann", ABOUT.picture) / error.aside
+            change = Change(note=note, session=tab)
+            if not fresh:
+                with pytest.raises(StaleRevisionError) as stale:
+                    store.save(ABOUT, change, png(number), base=read[tab])
+                assert stale.value.latest.note == current
+                aside = store.place("Ann", ABOUT.picture) / stale.value.aside
                 assert json.loads(aside.read_text())["note"] == note
-            else:
-                assert fresh
-                newest, writer, current = newest + 1, tab, note
-                assert record.revision == newest
-                read[tab] = newest
+                continue
+            record = store.save(ABOUT, change, png(number), base=read[tab])
+            newest, writer, current = newest + 1, tab, note
+            assert record.revision == newest
+            read[tab] = newest
         if current is not None:
             latest = store.latest("Ann", ABOUT.picture)
             assert latest.note == current

@@ -146,7 +146,6 @@ async function open(number) {
     const { record } = found;
     let values = null;
     let source = "human";
-    let guess = false;
     if (record) {
       values = record.marked ? await api.drawn(number, record.revision, pixels) : null;
       source = record.source;
@@ -166,7 +165,7 @@ async function open(number) {
     stage.open(width, height);
     message(found.changed ? "The picture has changed since you annotated it: look at your map again." : "");
     if (!record && values) toast("The map that the dataset has is shown. What you do is saved as your own.");
-    guessed = guess;
+    guessed = false;
     show();
     if (!record && !values && found.guess) await offerGuess(number, mine, pixels);
   } catch (error) {
@@ -464,10 +463,14 @@ function wire() {
   });
   window.addEventListener("focus", refresh);
   $("keys").replaceChildren(
-    ...KEYS.flatMap(([keys, text]) => [
-      Object.assign(document.createElement("dt"), { textContent: keys }),
-      Object.assign(document.createElement("dd"), { textContent: text }),
-    ]),
+    ...KEYS.map(([keys, text]) => {
+      const row = document.createElement("div");
+      row.append(
+        Object.assign(document.createElement("dt"), { textContent: keys }),
+        Object.assign(document.createElement("dd"), { textContent: text }),
+      );
+      return row;
+    }),
   );
 }
 
