@@ -43,7 +43,7 @@ class Pictures(Protocol):
     """Folder or dataset."""
     class_names: list[str] | None
     """The classes, if the source has any."""
-    names: Sequence[str]
+    names: list[str]
     """What each picture is called: different ones, the same whenever the source is opened."""
 
     def row(self, index: int) -> SourceRow:

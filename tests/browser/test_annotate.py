@@ -1,5 +1,6 @@
 """The page in a browser: what is drawn on a real photograph ends up in a dataset, whatever happens in between."""
 
+import itertools
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class Page:
     def __init__(self, page, store):
         self.page, self.store = page, store
         self.errors = []
-        page.on("pageerror", lambda error: self.errors.append(error))
+        page.on("pageerror", self.errors.append)
 
     def sign_in(self, url, name):
         self.page.goto(url)
@@ -74,7 +75,7 @@ def stroke_of(points, diameter):
     """The pixels whose centres are near a line through points."""
     y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
     marked = np.zeros(SIZE[::-1], bool)
-    for (ax, ay), (bx, by) in zip(points[:-1], points[1:], strict=True):
+    for (ax, ay), (bx, by) in itertools.pairwise(points):
         length = max((bx - ax) ** 2 + (by - ay) ** 2, 1e-12)
         along = np.clip(((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length, 0, 1)
         marked |= np.hypot(x - ax - along * (bx - ax), y - ay - along * (by - ay)) <= diameter / 2

@@ -23,6 +23,7 @@ let label = null;
 let status = "draft";
 let guessed = false; // the model's guess is shown, and not yet anybody's own
 let loading = 0;
+let signIn = null; // where nobody is signed in yet
 
 const drawing = new Drawing({
   changed: (box) => stage.paint(mask, box),
@@ -430,7 +431,11 @@ function wire() {
       toast(error.message);
     }
   });
-  $("who").addEventListener("click", () => (project.sign_in ? location.assign("/oauth/huggingface/logout") : askName()));
+  $("who").addEventListener("click", () => {
+    if (signIn) signIn();
+    else if (project.sign_in) location.assign("/oauth/huggingface/logout");
+    else askName();
+  });
   $("export").addEventListener("click", exportAll);
   stage.onzoom = (scale) => ($("zoom-text").textContent = `${Math.round(scale * 100)}%`);
   listen($("view"), act, {
@@ -525,7 +530,8 @@ async function main() {
   if (project.sign_in && !name) {
     $("who").textContent = "Sign in";
     message("Sign in with Hugging Face, above, to annotate: your maps carry your user name.");
-    $("who").onclick = () => location.assign(project.sign_in);
+    // Hugging Face can't be signed in to inside of a frame, as which it shows a Space.
+    signIn = () => (window.top === window ? location.assign(project.sign_in) : window.open(project.sign_in, "_blank"));
   } else if (name) await begin(name);
   else await askName();
 }
