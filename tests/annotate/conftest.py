@@ -61,16 +61,17 @@ def mark(project, index, annotator, values, label="temple", status="done", note=
 
 
 @contextmanager
-def serving(*arguments):
+def serving(*arguments, program=("-m", "sage_hf", "annotate")):
     """
     `sage-hf annotate` as a user starts it, in a process of its own, with a client that sends what it is told to.
 
     Args:
         *arguments: of the command.
+        program: what Python runs in place of it.
     """
     if importlib.util.find_spec("gradio") is None:
         pytest.skip("the extra `annotate` is not installed")
-    command = [sys.executable, "-m", "sage_hf", "annotate", *map(str, arguments), "--no-browser"]
+    command = [sys.executable, *program, *map(str, arguments), "--no-browser"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert process.stdout is not None
     lines = []

@@ -97,12 +97,40 @@ def served(tmp_path_factory):
         yield server
 
 
+GUESSING = """
+import sys
+import numpy as np
+from sage_hf.cli import annotate
+from sage_hf.data.annotations import machine
+
+def guessed(settings, images):
+    # A model that marks the upper left quarter of every picture.
+    maps = [np.zeros(image.size[::-1], np.float32) for image in images]
+    for values in maps:
+        values[: values.shape[0] // 2, : values.shape[1] // 2] = 1
+    return maps
+
+machine._loaded = lambda settings: lambda images: guessed(settings, images)
+sys.exit(annotate.run(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def guessing(tmp_path_factory):
+    root = tmp_path_factory.mktemp("guessed")
+    photos = save_photographs(root / "photos", NAMES)
+    guess = ("--guess", "me/model", "--guess-labels", "roof")
+    with serving(photos, "--classes", "temple", "flower", *guess, program=("-c", GUESSING)) as server:
+        server.store = AnnotationStore(root / "photos-annotations")
+        yield server
+
+
 @pytest.fixture
 def tab(browser, served):
     """A function that opens a tab; each annotator has a browser of its own."""
     contexts = []
 
-    def open_tab(name, beside=None, **settings):
+    def open_tab(name, beside=None, served=served, **settings):
         if beside is None:
             contexts.append(browser.new_context(viewport=WIDE, **settings))
         context = contexts[-1] if beside is None else beside.page.context
@@ -329,3 +357,34 @@ def test_touch_on_a_phone(tab):
     assert drawn[300:].max() == 0
     width = tap.page.evaluate("document.documentElement.scrollWidth")
     assert width <= 390
+
+
+def test_a_guess_is_nobodys_until_it_is_accepted_or_edited(tab, guessing):
+    guess = np.zeros(SIZE[::-1], np.uint8)
+    guess[: SIZE[1] // 2, : SIZE[0] // 2] = 255
+    gus = tab("Gus", served=guessing)
+    page, keys = gus.page, gus.page.keyboard
+    page.wait_for_selector("#guess-bar:has-text('A guess by me/model')")
+    keys.press("1")
+    keys.press("Enter")
+    assert "Accept the guess" in page.inner_text("#toast")
+    keys.press("g")
+    keys.press("Enter")
+    gus.wait(1)
+    record = gus.record("a-china.jpg")
+    assert (record.status, record.source) == ("done", "machine: me/model")
+    assert np.array_equal(gus.map("a-china.jpg"), guess)
+    page.wait_for_selector("#guess-bar:not([hidden])")
+    keys.press("r")
+    boxed = box_of(gus.drag((400, 250), (500, 350)))
+    keys.press("1")
+    keys.press("Enter")
+    gus.wait(2)
+    assert gus.record("b-flower.jpg").source == "human on machine: me/model"
+    assert np.array_equal(gus.map("b-flower.jpg"), np.maximum(guess, boxed))
+    page.wait_for_selector("#guess-bar:not([hidden])")
+    page.click("#discard")
+    boxed = box_of(gus.drag((400, 250), (500, 350)))
+    gus.saved()
+    assert gus.record("c-china.jpg").source == "human"
+    assert np.array_equal(gus.map("c-china.jpg"), boxed)
