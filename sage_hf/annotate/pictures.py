@@ -6,18 +6,19 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..data.annotations import MapFile
+from ..data.parts import SOURCE
 from ..data.pictures import check_picture, read_file
 from ..data.saliency import DataError
 from ..data.sources import Source, SourceReader, SourceRow
 from ..data.sources.reader import placed
 from .maps import full_size
+from .record import HUMAN, ON
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,16 @@ def existing_map(row: SourceRow, size: tuple[int, int]) -> np.ndarray | None:
 
     found = [full_size(one, size) for one in row.annotations]  # type: ignore[arg-type]  # any annotation will do
     return combine_saliency(found, "mean") if found else None
+
+
+def existing_source(row: SourceRow) -> str:
+    """Who made the map that a picture has in its source: `human` if nothing else is told."""
+    told = dict(row.columns).get(SOURCE)
+    made = [one for one in (told if isinstance(told, list) else [told]) if one not in (None, HUMAN)]
+    if not made:
+        return HUMAN
+    # Of several annotators' maps, which are shown as one, some are a human's.
+    return made[0] if not isinstance(told, list) or len(told) == 1 else f"{ON}{made[0].removeprefix(ON)}"
 
 
 class FolderPictures:
@@ -178,7 +189,7 @@ class DatasetPictures:
                 self.class_names = class_names_of(feature)
                 if self.class_names is None or inner_feature(feature) is not feature:
                     raise DataError(f"{path}: column {label_column!r} holds {feature}; the page sets single classes.")
-            kept = [column for column in self._columns if column in rows.features]
+            kept = [column for column in (*self._columns, SOURCE) if column in rows.features]
             undecoded = rows.select_columns(kept).cast_column(image_column, datasets.Image(decode=False))
             if saliency_column in kept:
                 plain: Any = datasets.Image(decode=False)
@@ -218,6 +229,7 @@ class DatasetPictures:
             split,
             tuple(maps),
             error,
+            ((SOURCE, stored.get(SOURCE)),),
         )
 
     def _file(self, stored: dict[str, Any]) -> Path | bytes:
@@ -266,9 +278,3 @@ def is_dataset(path: str) -> bool:
     return any((folder / name).is_file() for name in told) or any(
         next(folder.glob(pattern), None) is not None for pattern in ("*.parquet", "data/*.parquet", "*/metadata.csv")
     )
-
-
-@lru_cache(maxsize=1)
-def shown_formats() -> tuple[str, ...]:
-    """The picture formats, as Pillow calls them, that every browser shows as they are."""
-    return ("JPEG", "PNG", "WEBP", "GIF", "BMP")

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data.saliency import DataError
-from .export import export_annotations, free_folder
 from .guard import MOST_BYTES, Guard, Rules
 from .maps import packed
-from .project import Project, described
+from .project import Project, described, first_unfinished
 from .record import Change
 from .store import StaleRevisionError
 
@@ -73,6 +72,7 @@ def make_app(
     who: Who | None = None,
     any_host: bool = False,
     framed_by: str = "'none'",
+    host: str = "localhost",
     more_paths: tuple[str, ...] = (),
 ) -> Any:
     """
@@ -84,7 +84,7 @@ def make_app(
         export_to (`Path`, *optional*): folder that the page's export button writes; no button if not given.
         who (`Callable`, *optional*): gives the name of the user who sends a request, `None` if nobody is signed in;
             names are chosen on the page if not given.
-        any_host, framed_by: see [`Rules`].
+        any_host, framed_by, host: see [`Rules`].
         more_paths (`tuple[str, ...]`): further addresses that the application has.
 
     Raises:
@@ -129,8 +129,8 @@ def make_app(
         return JSONResponse(known)
 
     def progress(request: Request) -> Response:
-        name = name_of(request)
-        return JSONResponse({"states": project.progress(name), "first": project.first_unfinished(name)})
+        states = project.progress(name_of(request))
+        return JSONResponse({"states": states, "first": first_unfinished(states)})
 
     def picture(request: Request) -> Response:
         content, media = project.shown(number(request))
@@ -192,6 +192,8 @@ def make_app(
         return values
 
     def export(_: Request) -> Response:
+        from .export import export_annotations, free_folder  # which loads datasets: seconds
+
         assert export_to is not None
         report = export_annotations(project, free_folder(export_to))
         return JSONResponse(report.summary())
@@ -224,7 +226,7 @@ def make_app(
         app.add_exception_handler(kind, wrong)
     app.add_exception_handler(OSError, failed)
     paths = ("/", "/page/", "/api/", *more_paths)
-    app.add_middleware(Guard, rules=Rules(token, paths, any_host, framed_by))
+    app.add_middleware(Guard, rules=Rules(token, paths, any_host, framed_by, host))
     return app
 
 
@@ -250,7 +252,7 @@ def launch(
         `OSError`: the port is taken.
     """
     token = secrets.token_urlsafe(16)
-    app = make_app(project, token=token, export_to=export_to)
+    app = make_app(project, token=token, export_to=export_to, host=host)
     running = start(app, host, port)
     running.url = f"{running.url}?token={token}"
     return running

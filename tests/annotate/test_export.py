@@ -11,6 +11,7 @@ from PIL import Image
 
 from sage_hf.annotate import AnnotationStore, Project, export_annotations, open_pictures
 from sage_hf.annotate.maps import values_of
+from sage_hf.annotate.project import first_unfinished
 from sage_hf.cli import main
 from sage_hf.data import DataError, check_dataset, load_saliency_dataset
 from tests.annotate.conftest import ROOT, SIZE, drawn, mark, save_photographs
@@ -51,7 +52,7 @@ def test_skipped_unfinished_and_nothing(tmp_path):
     mark(project, 2, "Ann", None, status="skipped", label=None)
     mark(project, 3, "Ann", drawn(), status="draft")
     assert project.progress("Ann") == ["done", "nothing", "skipped", "draft"]
-    assert project.first_unfinished("Ann") == 3
+    assert first_unfinished(project.progress("Ann")) == 3
     report = export_annotations(project, tmp_path / "out")
     rows = loaded(tmp_path / "out")
     assert [row is None for row in rows["saliency"]] == [False, True]

@@ -55,6 +55,22 @@ def test_work_upon_a_guess_goes_on_without_the_model(guessing):
     assert mark(later, 0, "Ann", drawn(5, 5), source="human on machine: segmenter").revision == 2
 
 
+def test_a_machines_map_of_a_dataset_stays_one(guessing, tmp_path):
+    """Exported, opened as a dataset and exported again, unchanged or edited: nobody takes it for a human's."""
+    for index, source in enumerate(["machine: segmenter", "human on machine: segmenter"]):
+        mark(guessing, index, "Ann", drawn(), label="flower", source=source)
+    export_annotations(guessing, tmp_path / "out")
+    again = Project(open_pictures(str(tmp_path / "out")), AnnotationStore(tmp_path / "store"))
+    sources = [again.state(index, "Eve")["source"] for index in (0, 1)]
+    assert sources == ["machine: segmenter", "human on machine: segmenter"]
+    mark(again, 0, "Eve", drawn(), source="machine: segmenter")
+    mark(again, 1, "Eve", drawn(1, 1), source="human on machine: segmenter")
+    with pytest.raises(DataError, match="is shown here"):
+        mark(again, 1, "Eve", drawn(), source="machine: other")
+    export_annotations(again, tmp_path / "more")
+    assert datasets.load_dataset(str(tmp_path / "more"))["train"]["saliency_source"][:] == sources
+
+
 def test_a_model_is_asked_once_for_each_picture(guessing, monkeypatch):
     asked = []
     plain = MachineSaliency.saliency_of

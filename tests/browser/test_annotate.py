@@ -23,7 +23,10 @@ class Page:
     def __init__(self, page, store):
         self.page, self.store = page, store
         self.errors = []
-        page.on("pageerror", self.errors.append)
+        page.on("pageerror", self.failed)
+
+    def failed(self, error):
+        self.errors.append(error)
 
     def sign_in(self, url, name):
         self.page.goto(url)
@@ -368,6 +371,11 @@ def test_a_guess_is_nobodys_until_it_is_accepted_or_edited(tab, guessing):
     keys.press("1")
     keys.press("Enter")
     assert "Accept the guess" in page.inner_text("#toast")
+    gus.saved()
+    assert gus.record("a-china.jpg").map is None
+    page.reload()
+    gus.wait(0)
+    page.wait_for_selector("#guess-bar:not([hidden])")
     keys.press("g")
     keys.press("Enter")
     gus.wait(1)
@@ -383,8 +391,16 @@ def test_a_guess_is_nobodys_until_it_is_accepted_or_edited(tab, guessing):
     assert gus.record("b-flower.jpg").source == "human on machine: me/model"
     assert np.array_equal(gus.map("b-flower.jpg"), np.maximum(guess, boxed))
     page.wait_for_selector("#guess-bar:not([hidden])")
+    gus.drag((400, 250), (500, 350))
+    keys.press("z")  # what is left is the model's alone
+    gus.saved()
+    assert gus.record("c-china.jpg").source == "machine: me/model"
+    assert np.array_equal(gus.map("c-china.jpg"), guess)
+    keys.press("n")
+    gus.wait(3)
+    page.wait_for_selector("#guess-bar:not([hidden])")
     page.click("#discard")
     boxed = box_of(gus.drag((400, 250), (500, 350)))
     gus.saved()
-    assert gus.record("c-china.jpg").source == "human"
-    assert np.array_equal(gus.map("c-china.jpg"), boxed)
+    assert gus.record("d-flower.jpg").source == "human"
+    assert np.array_equal(gus.map("d-flower.jpg"), boxed)

@@ -31,8 +31,33 @@ const LETTERS = {
 };
 const ARROWS = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] };
 
-// `act(name)` does what a key stands for; `view` is the picture; `cursor` has `move(dx, dy, fine)`, `press()`,
-// `cancel()`, `hold(on)`, `hide(on)` and `ready()`.
+// The pointer that the keyboard moves over the picture, in the mouse's place.
+export function keyboardPointer(stage, drawing) {
+  return {
+    move: (dx, dy, fine) => {
+      const step = fine ? 1 : Math.max(1, drawing.size / 2);
+      const point = stage.moveCursor(dx * step, dy * step);
+      if (drawing.points) drawing.move(point);
+      stage.drawInk();
+    },
+    ready: () => stage.cursor !== null && drawing.tool !== "pan",
+    press: () => {
+      if (drawing.points) drawing.up(stage.cursor);
+      else drawing.down(stage.cursor);
+      stage.drawInk();
+    },
+    cancel: () => drawing.cancel(),
+    hold: (on) => {
+      drawing.held = on;
+      stage.view.classList.toggle("held", on);
+      stage.drawInk();
+    },
+    hide: (on) => stage.map.classList.toggle("hidden", on),
+  };
+}
+
+// `act(name)` does what a key stands for; `view` is the picture, `cursor` a
+// `keyboardPointer`.
 export function listen(view, act, cursor) {
   const dialog = () => document.querySelector("dialog[open]");
   document.addEventListener("keydown", (event) => {
