@@ -52,8 +52,8 @@ def execute(path: Path) -> Any:
             timeout=TIMEOUT,
             record_timing=False,
             resources={"metadata": {"path": str(work)}},
-            # Sockets in files: other users of the machine can't listen.
-            config=Config(KernelManager={"transport": "ipc"}),
+            # Other users of the machine can't listen in.
+            config=Config(KernelManager={"transport_encryption": "auto"}),
         )
         client.execute()
     for cell in notebook.cells:
