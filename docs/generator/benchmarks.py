@@ -11,7 +11,7 @@ from statistics import mean
 from types import ModuleType
 from typing import Any
 
-from .names import ROOT
+from . import ROOT
 
 FOLDER = ROOT / "training" / "benchmarks"
 LEAD = """\
@@ -126,14 +126,16 @@ def _without_links(text: str) -> str:
 
 
 def _table_of(script: Path) -> list[str]:
-    """The table that a script makes of the results beside it."""
-    results = script.with_suffix(".json")
-    if not results.is_file():
-        return []
-    module: Any = _module(script)
-    read = json.loads(results.read_text())
-    runs = read["runs"] if isinstance(read, dict) else read
-    return [module.table(runs) if hasattr(module, "table") else _plain_table(runs)]
+    """The tables that a script makes of the results beside it, `NAME.json` and `NAME_DEVICE.json`."""
+    lines: list[str] = []
+    for path in sorted(script.parent.glob(f"{script.stem}*.json")):
+        read = json.loads(path.read_text())
+        runs = next(value for value in read.values() if isinstance(value, list)) if isinstance(read, dict) else read
+        part = path.stem.removeprefix(script.stem).strip("_")
+        lines += [f"`{path.name}`:", ""] if part else []
+        module: Any = _module(script)
+        lines += [module.table(runs) if hasattr(module, "table") else _plain_table(runs), ""]
+    return lines
 
 
 def _plain_table(runs: list[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import griffe
@@ -19,6 +19,7 @@ from .names import NameIndex
 SECTIONS = {"Args", "Returns", "Raises", "Yields", "Attributes"}
 ARGUMENT = re.compile(r"^(?P<name>\*{0,2}\w+) \((?P<type>[`\[].+?|callable.*?)\):(?=\s|$)(?P<text>.*)$")
 TYPED = re.compile(r"^(?P<type>\[?`[^`]+`\]?(?: or \[?`[^`]+`\]?)*):(?=\s|$)(?P<text>.*)$")
+SEVERAL = re.compile(r"^(?P<names>\*{0,2}\w+(?:, \*{0,2}\w+)+)(?P<rest> \(.+?\):|:)(?=\s|$)")
 REFERENCE = re.compile(r"\[`(?P<path>~?[\w.]+)`\](?!\[|\()")
 MATH = re.compile(r"\\\((.+?)\\\)")
 SYMBOLS = {r"\alpha": "α", r"\lambda": "λ", r"\in": "∈"}
@@ -45,7 +46,7 @@ def rewrite(docstring: str, find: Callable[[str], str | None]) -> str:
     """
     lines: list[str] = []
     section, indent, fenced = None, 0, False
-    for line in docstring.splitlines():
+    for line in _one_argument_a_line(docstring.splitlines()):
         text, depth = line.strip(), len(line) - len(line.lstrip())
         if text.startswith("```"):
             fenced = not fenced
@@ -64,6 +65,19 @@ def rewrite(docstring: str, find: Callable[[str], str | None]) -> str:
             lines.append("")
         lines.append(line if text and depth >= indent + 4 and section is None else _inline(line, find))
     return _as_session("\n".join(lines))
+
+
+def _one_argument_a_line(lines: list[str]) -> Iterator[str]:
+    """Arguments that share a description, `a, b (`str`): names`, each with a copy of its first line."""
+    inside = False
+    for line in lines:
+        inside = inside and (not line.strip() or line.startswith(" ")) or line == "Args:"
+        found = SEVERAL.match(line.strip()) if inside else None
+        if found is None:
+            yield line
+            continue
+        indent, text = line[: len(line) - len(line.lstrip())], line.strip()[found.end("names") :]
+        yield from (f"{indent}{name}{text}" for name in found["names"].split(", "))
 
 
 def _entry(text: str, section: str) -> str:

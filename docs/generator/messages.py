@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from .names import ROOT
+from . import ROOT
 
 
 def message_patterns(folder: Path = ROOT / "sage_hf") -> dict[str, re.Pattern[str]]:

@@ -60,6 +60,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "color_jitter",
         "shuffle_buffer_size",
         "check_rows",
+        "on_error",
     ),
 }
 OTHERS = "More"
