@@ -50,6 +50,7 @@ def execute(path: Path) -> Any:
             notebook,
             timeout=TIMEOUT,
             record_timing=False,
+            coalesce_streams=True,
             resources={"metadata": {"path": str(work)}},
             # Other users of the machine can't listen in.
             config=Config(KernelManager={"transport_encryption": "auto"}),

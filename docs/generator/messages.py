@@ -31,7 +31,7 @@ def message_patterns(folder: Path = ROOT / "sage_hf") -> dict[str, re.Pattern[st
 
 
 def source_of(message: str, patterns: dict[str, re.Pattern[str]]) -> str | None:
-    """The place in the source that a whole message comes from, `None` if there is none: the one that states most of it."""
+    """The place in the source that a whole message comes from, that which states most of it; `None` without one."""
     matching = {place: found for place, pattern in patterns.items() if (found := pattern.fullmatch(message))}
     filled = {place: sum(map(len, found.groups())) for place, found in matching.items()}
     best = min(filled, key=lambda place: filled[place], default=None)

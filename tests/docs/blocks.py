@@ -9,8 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-RUN_ELSEWHERE = {"data.md": "tests/test_docs_data.py", "models.md": "tests/test_docs_models.py"}
-"""Pages whose examples another file of tests runs."""
+SERVERS = ("annotate", "space")
+"""Commands that serve until they are stopped: their arguments are parsed, and other tests start them."""
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S)
 
 
@@ -31,9 +31,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 def pages() -> list[Path]:
     """The pages whose examples are run here: those that no other file of tests runs."""
-    named = {page for page in DOCS.rglob("*.md") if page.name not in RUN_ELSEWHERE}
-    # A page that has a file of tests of its own, as tests/test_docs_NAME.py or tests/docs/test_NAME.py.
-    return sorted(page for page in named if not _has_own_tests(page))
+    return sorted(page for page in DOCS.rglob("*.md") if not _has_own_tests(page))
 
 
 def _has_own_tests(page: Path) -> bool:
@@ -70,6 +68,9 @@ def has_examples(page: Path) -> bool:
 def _command_lines(words: list[str], where: str) -> list[str]:
     if (arguments := _arguments(words)) is None:
         return []
+    if arguments[0] in SERVERS:
+        parsing = "from docs.generator.command_line import parser_of as _parser_of"
+        return [parsing, f"_parser_of({arguments[0]!r}).parse_args({arguments[1:]!r})"]
     if arguments[0] in ("train", "evaluate"):
         # A thousand, which is usual, would take most of the test's time.
         arguments = [*arguments, "--bootstrap_resamples", "2"]

@@ -18,12 +18,12 @@ from tests.docs.blocks import DOCS, ROOT
 
 pytest.importorskip("griffe", reason="needs the extra docs")
 
-from docs.generator import docstrings  # noqa: E402
-from docs.generator.api import api_pages  # noqa: E402
-from docs.generator.benchmarks import benchmarks_page  # noqa: E402
-from docs.generator.names import REFERENCES, NameIndex, load_package  # noqa: E402
-from docs.generator.settings import configuration_page, own_fields  # noqa: E402
-from docs.generator.site import navigation  # noqa: E402
+from docs.generator import docstrings
+from docs.generator.api import api_pages
+from docs.generator.benchmarks import benchmarks_page
+from docs.generator.names import REFERENCES, NameIndex, load_package
+from docs.generator.settings import configuration_page, own_fields
+from docs.generator.site import navigation
 
 
 @pytest.fixture(scope="module")

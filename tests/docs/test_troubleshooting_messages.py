@@ -28,7 +28,9 @@ def test_every_message_is_in_the_source():
 
 def test_what_is_not_in_the_source_is_found_out():
     patterns = message_patterns()
-    assert source_of("margin=0.5 is a setting of guidance='sage', and nobody reads it. Leave it out.", patterns) is None
+    assert (
+        source_of("margin=0.5 is a setting of guidance='sage', and nobody reads it. Leave it out.", patterns) is None
+    )
     assert source_of("anything at all that a pattern of few words would take for its own", patterns) is None
 
 
