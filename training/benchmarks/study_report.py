@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from study import Block, Figure, Run, Runs, Study, blocks_of, final_runs
+from study import Block, Run, Runs, Study, blocks_of, final_runs
 
 from sage_hf.evaluation import mean_interval
 
@@ -142,7 +142,9 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
     models = list(dict.fromkeys(row["model"] for row in rows))
     scenarios = _scenarios(study)
     most = max(len({row["method"] for row in rows if row["model"] == model}) for model in models)
-    with mpl.rc_context({"svg.hashsalt": study.name, "axes.spines.top": False, "axes.spines.right": False}):
+    with mpl.rc_context(
+        {"svg.hashsalt": study.name, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
+    ):
         size = (4.4 * len(study.tables) + 1, (0.42 * most + 1.3) * len(models))
         canvas = Canvas(figsize=size, layout="constrained")
         panels = canvas.subplots(len(models), len(study.tables), squeeze=False, sharex="col", sharey="row")
@@ -151,7 +153,20 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
             methods = list(dict.fromkeys(row["method"] for row in own))
             for axes, (title, figures) in zip(line, study.tables.items(), strict=True):
                 for index, scenario in enumerate(scenarios):
-                    _points(axes, [row for row in own if row["scenario"] == scenario], methods, figures[0], index)
+                    below = 0.2 * (index - (len(scenarios) - 1) / 2)
+                    here = [row for row in own if row["scenario"] == scenario]
+                    places = [methods.index(row["method"]) + below for row in here]
+                    values = [row["figures"][figures[0].key] for row in here]
+                    axes.errorbar(
+                        [value["mean"] for value in values],
+                        places,
+                        xerr=[value.get("half_width", 0.0) for value in values],
+                        fmt="osD^v"[index % 5],
+                        markersize=4,
+                        capsize=2,
+                        color=f"C{index}",
+                        label=scenario,
+                    )
                 axes.set_yticks(range(len(methods)), methods)
                 axes.set_ylim(len(methods) - 0.5, -0.5)
                 axes.set_title(f"{title}: {model}", fontsize="medium")
@@ -162,21 +177,6 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
             canvas.legend(handles, labels, loc="outside lower center", ncols=len(scenarios), frameon=False)
         canvas.suptitle(f"{study.title}: mean and 95 % interval over seeds")
         canvas.savefig(path, metadata={"Date": None})
-
-
-def _points(axes: Any, rows: list[dict[str, Any]], methods: list[str], figure: Figure, index: int) -> None:
-    """A scenario's means with their intervals, a little below those of the scenario before."""
-    values = [row["figures"][figure.key] for row in rows]
-    axes.errorbar(
-        [value["mean"] for value in values],
-        [methods.index(row["method"]) + 0.2 * (index - 1) for row in rows],
-        xerr=[value.get("half_width", 0.0) for value in values],
-        fmt="osD^v"[index % 5],
-        markersize=4,
-        capsize=2,
-        color=f"C{index}",
-        label=rows[0]["scenario"] if rows else None,
-    )
 
 
 def report(study: Study, folder: Path, runs: Runs, seeds: int, *, quick: bool = False) -> str:
