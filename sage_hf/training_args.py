@@ -10,6 +10,7 @@ import torch
 from transformers import TrainingArguments
 
 from .data.row_pictures import ANNOTATORS
+from .data.unusable import ON_ERROR
 from .forwarding import VIEW_FORWARDS
 from .objectives import GUIDANCE, Objective
 from .objectives.base import describe
@@ -60,7 +61,9 @@ class SageTrainingArguments(TrainingArguments):
             to see whether a gain comes from where humans looked.
         view_forward (`str`, *optional*, defaults to `"auto"`):
             `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
-            `"auto"`: separate if the model has batch normalisation.
+            `"recomputed"`: views in parts whose activations are computed again in the backward pass, which needs
+            hardly more memory than plain training and has the same gradients; `"auto"`: separate if the model has
+            batch normalisation, concatenated if not.
         embedding_layer (`str`, *optional*):
             Name of the layer that makes the logits, or several names separated by commas; found by itself in models of
             transformers. Needed for any other module.
@@ -94,6 +97,13 @@ class SageTrainingArguments(TrainingArguments):
             How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0
             for none. Of a stream, the first 100 at most. Rows that are not checked still raise an error that names
             them when training meets them.
+        on_error (`str`, *optional*, defaults to `"raise"`):
+            What becomes of a training row that can't be read: `"raise"` stops with an error that names it; `"skip"`
+            leaves it out of its batch, and counts it in the log (`skipped_rows`) and in `run.json`. Steps and all
+            other rows stay as they are.
+
+    `logging_nan_inf_filter` is off, as it waits for the device at every step to hide what [`SageTrainer`] stops at;
+    and `enable_jit_checkpoint` does nothing, as a checkpoint is always saved upon SIGTERM.
 
     Raises:
         `ValueError`: an unknown name, a number out of its range, or a setting of another guidance than the chosen one.
@@ -131,7 +141,9 @@ class SageTrainingArguments(TrainingArguments):
     saliency_control: str = field(
         default="none", metadata={"help": "inverted, shuffled, center_gaussian or random_blobs in place of the maps."}
     )
-    view_forward: str = field(default="auto", metadata={"help": "auto, concatenated or separate."})
+    view_forward: str = field(
+        default="auto", metadata={"help": "auto, concatenated, separate, or recomputed: the least memory."}
+    )
     embedding_layer: str | None = field(default=None, metadata={"help": "Name of the layer that makes the logits."})
     freeze_backbone: bool = field(default=False, metadata={"help": "Train the head alone."})
     class_weights: list[str] | None = field(
@@ -163,12 +175,26 @@ class SageTrainingArguments(TrainingArguments):
         default=2000, metadata={"help": "Rows to decode and check before training: -1 for all, 0 for none."}
     )
 
+    on_error: str = field(
+        default="raise",
+        metadata={"help": "raise, or skip: leave training rows that can't be read out, and count them."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide losses that are no numbers from the log; training stops at them."}
+    )
+
     def __post_init__(self) -> None:
+        self.enable_jit_checkpoint = False  # it saves amid a step; SageTrainer saves after it
         super().__post_init__()
         if not torch.accelerator.is_available():
             # There is nothing to pin memory for, and the data loader would warn in every epoch.
             self.dataloader_pin_memory = False
-        named = {"guidance": ("none", *GUIDANCE), "view_forward": VIEW_FORWARDS, "annotators": ANNOTATORS}
+        named = {
+            "guidance": ("none", *GUIDANCE),
+            "view_forward": VIEW_FORWARDS,
+            "annotators": ANNOTATORS,
+            "on_error": ON_ERROR,
+        }
         for name, choices in named.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"Unknown {name} {value!r}. Choose one of {', '.join(choices)}.")

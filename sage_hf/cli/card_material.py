@@ -12,6 +12,7 @@ import datasets
 import torch
 from transformers.utils import logging
 
+from ..data.annotated import rows_with_map
 from ..data.saliency import DataError
 from ..data.streams import CHECKED_ROWS, StreamedDataset, known_rows
 from ..evaluation.model_saliency import METHODS, model_saliency
@@ -174,14 +175,7 @@ def _annotated(
     if isinstance(split, datasets.IterableDataset):
         first = itertools.islice(prepared, CHECKED_ROWS)
         return list(itertools.islice((row for row in first if row["saliency"] is not None), count))
-    # The column alone, without decoding: there may be few maps, or none, among many pictures.
-    batches = split.select_columns([column]).with_format("arrow").iter(1000)
-    present = [
-        1000 * batch + row
-        for batch, table in enumerate(batches)
-        for row, valid in enumerate(table.column(column).is_valid().to_pylist())
-        if valid
-    ]
+    present = rows_with_map(split, column)
     with_map = (row for row in map(prepared.__getitem__, present) if row["saliency"] is not None)
     return list(itertools.islice(with_map, count))
 
