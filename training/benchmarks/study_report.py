@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from study import Block, Run, Runs, Study, blocks_of, final_runs
+from study import Block, Run, Runs, Study, base_and_control, blocks_of, final_runs
 
 from sage_hf.evaluation import mean_interval
 
@@ -48,8 +48,14 @@ def summary(study: Study, runs: Runs, seeds: int, *, quick: bool = False) -> lis
             if done[method]:
                 rows.append(_row(study, block, method, done))
     # Blocks stand in the order of their importance, rows in that of models, scenarios and methods.
-    places = {name: place for place, name in enumerate((*study.models, *_scenarios(study)))}
-    return sorted(rows, key=lambda row: (places[row["model"]], places[row["scenario"]]))
+    models, scenarios = list(study.models), _scenarios(study)
+
+    def place(row: dict[str, Any]) -> tuple[int, int, int]:
+        methods = list(study.models[row["model"]].search)
+        base, _ = base_and_control(row["method"])
+        return models.index(row["model"]), scenarios.index(row["scenario"]), methods.index(base)
+
+    return sorted(rows, key=place)
 
 
 def _scenarios(study: Study) -> list[str]:
