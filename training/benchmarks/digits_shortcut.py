@@ -196,6 +196,7 @@ STUDY = Study(
             Figure("shifted_msp_fpr_at_95_tpr", "FPR95, MSP", higher_is_better=False),
         ),
     },
+    scenarios="correlation of colour and class",
     packages=("scikit-learn",),
 )
 

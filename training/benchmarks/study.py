@@ -137,6 +137,7 @@ class Study:
         models (`Mapping[str, Model]`): by name.
         blocks (`tuple[Block, ...]`): what is tested.
         tables (`Mapping[str, tuple[Figure, ...]]`): by title; differences are those of the first figure.
+        scenarios (`str`, *optional*, defaults to `"scenario"`): what tells the scenarios apart, for tables and plots.
         unharmed (`str`, *optional*): the method that is trained without the shortcut: what "share undone" 1 means.
         published (`dict`, *optional*): figures of others, for the record.
         packages (`tuple[str, ...]`): whose versions are recorded beside those of the project.
@@ -148,6 +149,7 @@ class Study:
     models: Mapping[str, Model]
     blocks: tuple[Block, ...]
     tables: Mapping[str, tuple[Figure, ...]]
+    scenarios: str = "scenario"
     unharmed: str | None = None
     published: dict[str, Any] | None = None
     packages: tuple[str, ...] = ()

@@ -119,7 +119,7 @@ def table(study: Study, rows: list[dict[str, Any]], title: str) -> str:
     share = study.unharmed is not None
     extra = (["share of the damage undone"] if share else []) + [f"difference to {other}" for other in REFERENCES]
     lines = [
-        f"| model | scenario | method | seeds | {' | '.join(headings + extra)} |",
+        f"| model | {study.scenarios} | method | seeds | {' | '.join(headings + extra)} |",
         f"|---|---|---|---:|{'---:|' * (len(headings) + len(extra))}",
     ]
     for row in rows:
@@ -146,7 +146,7 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure as Canvas
 
     models = list(dict.fromkeys(row["model"] for row in rows))
-    scenarios = _scenarios(study)
+    scenarios = [name for name in _scenarios(study) if any(row["scenario"] == name for row in rows)]
     most = max(len({row["method"] for row in rows if row["model"] == model}) for model in models)
     with mpl.rc_context(
         {"svg.hashsalt": study.name, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
@@ -180,7 +180,14 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
                 axes.grid(alpha=0.3)
         if len(scenarios) > 1:
             handles, labels = panels[0][0].get_legend_handles_labels()
-            canvas.legend(handles, labels, loc="outside lower center", ncols=len(scenarios), frameon=False)
+            canvas.legend(
+                handles,
+                labels,
+                loc="outside lower center",
+                ncols=len(scenarios),
+                frameon=False,
+                title=study.scenarios,
+            )
         canvas.suptitle(f"{study.title}: mean and 95 % interval over seeds")
         canvas.savefig(path, metadata={"Date": None})
 
