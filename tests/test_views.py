@@ -154,9 +154,7 @@ def test_a_degradation_of_ones_own():
 
 def test_bad_input_is_explained():
     x, s = pictures()
-    with pytest.raises(
-        ValueError, match=r"Unknown degradation 'blurr'. Choose .* shuffle, background, or pass"
-    ):
+    with pytest.raises(ValueError, match=r"Unknown degradation 'blurr'. Choose .* shuffle, background, or pass"):
         make_views(x, s, "blurr")
     with pytest.raises(ValueError, match=r"saliency must be \(4, 1, 16, 20\).*got \(4, 1, 8, 10\)"):
         make_views(x, s[..., ::2, ::2])
