@@ -37,7 +37,9 @@ def summary(study: Study, runs: Runs, seeds: int, *, quick: bool = False) -> lis
     """
     rows = []
     for block in blocks_of(study, quick=quick):
-        done = {method: _done(final_runs(study, block, method, seeds, runs, quick=quick), runs) for method in block.methods}
+        done = {
+            method: _done(final_runs(study, block, method, seeds, runs, quick=quick), runs) for method in block.methods
+        }
         # What a block is compared with may have been tested in another one, with the same data.
         for other in (*REFERENCES, study.unharmed):
             if other is not None and other not in done and other in study.models[block.model].search:
@@ -45,7 +47,13 @@ def summary(study: Study, runs: Runs, seeds: int, *, quick: bool = False) -> lis
         for method in block.methods:
             if done[method]:
                 rows.append(_row(study, block, method, done))
-    return rows
+    # Blocks stand in the order of their importance, rows in that of models, scenarios and methods.
+    places = {name: place for place, name in enumerate((*study.models, *_scenarios(study)))}
+    return sorted(rows, key=lambda row: (places[row["model"]], places[row["scenario"]]))
+
+
+def _scenarios(study: Study) -> list[str]:
+    return sorted({block.scenario for block in study.blocks})
 
 
 def _done(planned: list[Run], runs: Runs) -> dict[int, dict[str, Any]]:
@@ -132,7 +140,7 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure as Canvas
 
     models = list(dict.fromkeys(row["model"] for row in rows))
-    scenarios = list(dict.fromkeys(block.scenario for block in study.blocks))
+    scenarios = _scenarios(study)
     most = max(len({row["method"] for row in rows if row["model"] == model}) for model in models)
     with mpl.rc_context({"svg.hashsalt": study.name, "axes.spines.top": False, "axes.spines.right": False}):
         size = (4.4 * len(study.tables) + 1, (0.42 * most + 1.3) * len(models))
