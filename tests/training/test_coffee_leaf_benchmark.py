@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import coffee_leaf
+import coffee_leaf_forms
 import datasets
 import numpy as np
 import pytest
@@ -167,3 +168,47 @@ def test_data_without_healthy_leaves_are_refused(folders, tmp_path):
     datasets.DatasetDict(train=rows).save_to_disk(tmp_path / "data")
     with pytest.raises(ValueError, match="none of them is 'healthy'"):
         coffee_leaf.load_leaves(str(tmp_path / "data"), folders[1])
+
+
+def test_forms_are_compared_seed_by_seed(folders, tmp_path, capsys):
+    threads = torch.get_num_threads()
+    out = tmp_path / "forms.json"
+    arguments = [
+        "--out",
+        str(out),
+        "--data",
+        folders[0],
+        "--checkpoint",
+        folders[1],
+        "--epochs",
+        "1",
+        "--only",
+        "one pass",
+    ]
+    coffee_leaf_forms.main([*arguments, "--seeds", "1"])
+    first = json.loads(out.read_text())["runs"]
+    assert [(run["name"], run["seed"]) for run in first] == [
+        ("none", 2000),
+        ("background, grown; one pass", 2000),
+    ]
+    assert all(set(run["scores"]) == set(coffee_leaf_forms.SCORES) for run in first)
+    coffee_leaf_forms.main([*arguments, "--seeds", "1"])  # nothing is left to do
+    torch.set_num_threads(threads)
+    assert json.loads(out.read_text())["runs"] == first
+    assert capsys.readouterr().out.count("2000 {") == 2
+
+
+def test_differences_of_forms_are_paired():
+    def run(name, seed, value):
+        return {"name": name, "seed": seed, "scores": dict.fromkeys(coffee_leaf_forms.SCORES, value)}
+
+    runs = [run("none", 1, 0.5), run("none", 2, 0.9), run("shuffle", 1, 0.6), run("shuffle", 2, 0.8)]
+    lines = coffee_leaf_forms.table(runs).splitlines()
+    assert lines[2] == "| none | 2 | 0.700 | 0.700 | 0.700 | 0.700 |"
+    # Differences +0.1 and -0.1: mean 0, deviation 0.1414 over two, t(0.975, 1) = 12.706: 12.706 * 0.1.
+    assert lines[3].startswith("| shuffle | 2 | 0.700 (+0.000 ± 1.271) |")
+
+
+def test_every_form_is_one_that_the_arguments_take(tmp_path):
+    for method, settings in coffee_leaf_forms.FORMS.values():
+        study.SageTrainingArguments(output_dir=str(tmp_path), guidance=method, use_cpu=True, **settings)
