@@ -73,9 +73,12 @@ def _row(study: Study, block: Block, method: str, done: dict[str, dict[int, dict
     figures = {}
     for figure in (figure for table in study.tables.values() for figure in table):
         scores = {
-            name: {seed: run["scores"][figure.key] for seed, run in lines.items()} for name, lines in done.items()
+            name: {seed: run["scores"][figure.key] for seed, run in lines.items() if figure.key in run["scores"]}
+            for name, lines in done.items()
         }
         mine = scores[method]
+        if not mine:  # a figure of other scenarios
+            continue
         result: dict[str, Any] = interval(mine.values()) | {"values": list(mine.values())}  # type: ignore[operator]
         for other in REFERENCES:
             shared = [seed for seed in mine if seed in scores.get(other, {})]
@@ -122,7 +125,7 @@ def table(study: Study, rows: list[dict[str, Any]], title: str) -> str:
         f"| model | {study.scenarios} | method | seeds | {' | '.join(headings + extra)} |",
         f"|---|---|---|---:|{'---:|' * (len(headings) + len(extra))}",
     ]
-    for row in rows:
+    for row in _with(figures, rows):
         first = row["figures"][figures[0].key]
         cells = [row["model"], row["scenario"], row["method"], str(len(row["seeds"]))]
         cells += [_cell(row["figures"][figure.key]) for figure in figures]
@@ -130,6 +133,11 @@ def table(study: Study, rows: list[dict[str, Any]], title: str) -> str:
         cells += [_cell(first.get(f"to {other}"), difference=True) for other in REFERENCES]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _with(figures: tuple[Figure, ...], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of scenarios that have the figures of a table."""
+    return [row for row in rows if all(figure.key in row["figures"] for figure in figures)]
 
 
 def _cell(value: Interval | None, *, difference: bool = False) -> str:
@@ -158,21 +166,9 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
             own = [row for row in rows if row["model"] == model]
             methods = list(dict.fromkeys(row["method"] for row in own))
             for axes, (title, figures) in zip(line, study.tables.items(), strict=True):
+                scored = _with(figures, own)
                 for index, scenario in enumerate(scenarios):
-                    below = 0.2 * (index - (len(scenarios) - 1) / 2)
-                    here = [row for row in own if row["scenario"] == scenario]
-                    places = [methods.index(row["method"]) + below for row in here]
-                    values = [row["figures"][figures[0].key] for row in here]
-                    axes.errorbar(
-                        [value["mean"] for value in values],
-                        places,
-                        xerr=[value.get("half_width", 0.0) for value in values],
-                        fmt="osD^v"[index % 5],
-                        markersize=4,
-                        capsize=2,
-                        color=f"C{index}",
-                        label=scenario,
-                    )
+                    _points(axes, [row for row in scored if row["scenario"] == scenario], methods, figures[0], index)
                 axes.set_yticks(range(len(methods)), methods)
                 axes.set_ylim(len(methods) - 0.5, -0.5)
                 axes.set_title(f"{title}: {model}", fontsize="medium")
@@ -209,7 +205,8 @@ def report(study: Study, folder: Path, runs: Runs, seeds: int, *, quick: bool = 
         "missing": left,
         "results": rows,
     }
-    text = "\n\n".join(f"{title}:\n\n{table(study, rows, title)}" for title in study.tables)
+    shown = [title for title, figures in study.tables.items() if _with(figures, rows)]
+    text = "\n\n".join(f"{title}:\n\n{table(study, rows, title)}" for title in shown)
     if left:
         counts = "; ".join(f"{name}: {count}" for name, count in left.items())
         text += f"\n\nTest runs that are still to be done, of {seeds} seeds: {counts}."
