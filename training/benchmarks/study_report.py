@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from study import Block, Run, Runs, Study, base_and_control, blocks_of, final_runs
+from study import Block, Figure, Run, Runs, Study, base_and_control, blocks_of, final_runs
 
 from sage_hf.evaluation import mean_interval
 
@@ -168,7 +168,20 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
             for axes, (title, figures) in zip(line, study.tables.items(), strict=True):
                 scored = _with(figures, own)
                 for index, scenario in enumerate(scenarios):
-                    _points(axes, [row for row in scored if row["scenario"] == scenario], methods, figures[0], index)
+                    here = [row for row in scored if row["scenario"] == scenario]
+                    below = 0.2 * (index - (len(scenarios) - 1) / 2)
+                    places = [methods.index(row["method"]) + below for row in here]
+                    values = [row["figures"][figures[0].key] for row in here]
+                    axes.errorbar(
+                        [value["mean"] for value in values],
+                        places,
+                        xerr=[value.get("half_width", 0.0) for value in values],
+                        fmt="osD^v"[index % 5],
+                        markersize=4,
+                        capsize=2,
+                        color=f"C{index}",
+                        label=scenario,
+                    )
                 axes.set_yticks(range(len(methods)), methods)
                 axes.set_ylim(len(methods) - 0.5, -0.5)
                 axes.set_title(f"{title}: {model}", fontsize="medium")
