@@ -297,7 +297,8 @@ class SageTrainer(SurvivingTrainer):
             self._terms.add(**{self._loss_name: task_loss.expand(len(labels))}, **terms)
             if mask is not None:
                 self._terms.add(annotated=mask)
-            made_of = {self._loss_name: task_loss, **terms}
+            guiding = self.guidance_objective.weights if self.guidance_objective is not None else {}
+            made_of = {self._loss_name: task_loss} | {name: terms[name] for name in terms if name in guiding}
             self._watch.add(self.state.global_step + 1, loss, made_of, places, logits)
         outputs.loss = loss
         return (loss, outputs) if return_outputs else loss
