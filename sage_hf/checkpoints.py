@@ -55,7 +55,8 @@ class CheckpointTrainer(PublishingTrainer):
                 in the output folder; `"auto"` for that, or a start if there is none; or `OWNER/NAME`,
                 `OWNER/NAME@REVISION` or `OWNER/NAME/checkpoint-N` on the Hub, unless there is a folder of that name
                 here. It is put into the output folder first.
-            *args, **kwargs: as in `Trainer`.
+            *args: as in `Trainer`.
+            **kwargs: as in `Trainer`.
 
         Raises:
             `FileExistsError`: the output folder holds another run, and this one doesn't resume it.

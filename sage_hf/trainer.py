@@ -33,6 +33,7 @@ from .objectives import Objective
 from .streaming import IDLE
 from .surviving import SurvivingTrainer
 from .tasks import Task
+from .tracked_pictures import PictureCallback
 from .tracking import TermTracker
 from .training_args import SageTrainingArguments
 from .version import __version__
@@ -68,8 +69,8 @@ class SageTrainer(SurvivingTrainer):
         **kwargs: as for [`~transformers.Trainer`].
 
     Raises:
-        `ValueError`: settings or data that can't be trained with; raised before training starts. [`DataError`] for
-        data.
+        `ValueError`: settings or data that can't be trained with; raised before training starts.
+        [`DataError`]: the same, where it is a row of the data.
 
     Example:
 
@@ -170,6 +171,7 @@ class SageTrainer(SurvivingTrainer):
             **kwargs,
         )
         args.label_smoothing_factor = self.task.label_smoothing
+        self.add_callback(PictureCallback(self))
         # Some models (those with a teacher) take no labels, so Trainer finds no name for them.
         self.label_names = self.label_names or ["labels"]
         self._survive()
@@ -233,6 +235,11 @@ class SageTrainer(SurvivingTrainer):
         weighted = {} if weights is None else {"class_weights": list(weights)}
         settings = args.sage_settings(self.guidance_objective) | weighted | dict(self.protocol)
         config.sage = settings | {"versions": versions}
+
+    @property
+    def raw_eval_dataset(self) -> Any:
+        """The evaluation dataset as it was given, with its maps if it has any; a dictionary of several."""
+        return self._raw["evaluation"]
 
     @property
     def _loss_name(self) -> str:

@@ -61,7 +61,9 @@ class SageTrainingArguments(TrainingArguments):
             to see whether a gain comes from where humans looked.
         view_forward (`str`, *optional*, defaults to `"auto"`):
             `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
-            `"auto"`: separate if the model has batch normalisation.
+            `"recomputed"`: views in parts whose activations are computed again in the backward pass, which needs
+            hardly more memory than plain training and has the same gradients; `"auto"`: separate if the model has
+            batch normalisation, concatenated if not.
         embedding_layer (`str`, *optional*):
             Name of the layer that makes the logits, or several names separated by commas; found by itself in models of
             transformers. Needed for any other module.
@@ -91,6 +93,9 @@ class SageTrainingArguments(TrainingArguments):
             Shuffle a training stream (`datasets.IterableDataset`) anew in each epoch, by the seed: its shards, and its
             rows by a buffer of this many, which holds them as they are stored. 0 leaves the stream's order alone.
             Other datasets are always shuffled as a whole.
+        tracked_pictures (`int`, *optional*, defaults to 4):
+            Show so many evaluated pictures with their maps and views at each evaluation, in the trackers that
+            `report_to` names (trackio, tensorboard, wandb), see [`PictureCallback`]; 0 for none.
         check_rows (`int`, *optional*, defaults to 2000):
             How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0
             for none. Of a stream, the first 100 at most. Rows that are not checked still raise an error that names
@@ -139,7 +144,9 @@ class SageTrainingArguments(TrainingArguments):
     saliency_control: str = field(
         default="none", metadata={"help": "inverted, shuffled, center_gaussian or random_blobs in place of the maps."}
     )
-    view_forward: str = field(default="auto", metadata={"help": "auto, concatenated or separate."})
+    view_forward: str = field(
+        default="auto", metadata={"help": "auto, concatenated, separate, or recomputed: the least memory."}
+    )
     embedding_layer: str | None = field(default=None, metadata={"help": "Name of the layer that makes the logits."})
     freeze_backbone: bool = field(default=False, metadata={"help": "Train the head alone."})
     class_weights: list[str] | None = field(
@@ -166,6 +173,10 @@ class SageTrainingArguments(TrainingArguments):
     )
     shuffle_buffer_size: int = field(
         default=0, metadata={"help": "Rows of a training stream to shuffle at a time, 0 for its own order."}
+    )
+    tracked_pictures: int = field(
+        default=4,
+        metadata={"help": "Pictures with maps and views for trackio, tensorboard and wandb at each evaluation."},
     )
     check_rows: int = field(
         default=2000, metadata={"help": "Rows to decode and check before training: -1 for all, 0 for none."}
@@ -219,6 +230,8 @@ class SageTrainingArguments(TrainingArguments):
                 )
         if self.shuffle_buffer_size < 0:
             raise ValueError(f"shuffle_buffer_size must be 0 or more, got {self.shuffle_buffer_size}.")
+        if self.tracked_pictures < 0:
+            raise ValueError(f"tracked_pictures must be 0 or more, got {self.tracked_pictures}.")
         if self.check_rows < -1:
             raise ValueError(f"check_rows must be -1 (all), 0 (none) or a number of rows, got {self.check_rows}.")
         self._check_settings()

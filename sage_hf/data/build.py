@@ -15,6 +15,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from datasets.features.features import generate_from_arrow_type
 from huggingface_hub import DatasetCardData
 from tqdm.auto import tqdm
 
@@ -25,7 +26,7 @@ from .parts import SOURCE, MapSettings, Part, PartSettings, done_parts
 from .refusals import Refusal, RefusalPolicy
 from .saliency import DataError
 from .scratch import Scratch
-from .sources import Source, SourceReader, SourceRow
+from .sources import RowReader, Source, SourceReader, SourceRow
 
 
 @dataclass
@@ -62,7 +63,7 @@ class BuildReport:
 
 
 def build_dataset(
-    source: Source,
+    source: Source | RowReader,
     out: str | Path,
     *,
     classes: Sequence[str] | None = None,
@@ -84,7 +85,7 @@ def build_dataset(
     build that was interrupted, or had rows to mend, goes on where it was when it is repeated.
 
     Args:
-        source ([`Source`]): where pictures, labels and annotations are.
+        source ([`Source`] or `RowReader`): where pictures, labels and annotations are, or what gives the rows.
         out (`str` or `Path`): folder to write; must not exist or be empty.
         classes (`Sequence[str]`, *optional*): the classes, in the order of their indices; rows of any other are
             refused. Those of `source.dataset`, or all that occur in kept rows, sorted, if not given.
@@ -126,8 +127,8 @@ def build_dataset(
         raise FileExistsError(f"{out} already exists and is not empty. Choose another folder, or move it away.")
     policy = RefusalPolicy(on_error, report, out)
     maps = MapSettings(annotators, granularity)
-    reader = SourceReader(source, annotated=machine is None)
-    settings = PartSettings(maps, reader.problem_type, metadata, machine)
+    reader = SourceReader(source, annotated=machine is None) if isinstance(source, Source) else source
+    settings = PartSettings(maps, reader.problem_type, metadata, machine, tuple(reader.columns.items()))
     if machine is not None:
         machine.load()
     build = _Build(reader, settings, list(classes or reader.class_names or []), num_proc)
@@ -145,7 +146,7 @@ def build_dataset(
         policy.check(result.refused, result.kept, "nothing was written", note)
         if not result.kept:
             scratch.remove()
-            raise DataError(f"{source.labels or source.images or source.dataset} has no rows.")
+            raise DataError(f"{reader.where} has no rows.")
         if not result.annotated:
             scratch.remove()
             raise DataError(_nothing_marked(source, build))
@@ -163,7 +164,7 @@ def build_dataset(
 class _Build:
     """The state of a build: its parts, and what is known of their rows."""
 
-    def __init__(self, reader: SourceReader, settings: PartSettings, classes: list[str], num_proc: int):
+    def __init__(self, reader: RowReader, settings: PartSettings, classes: list[str], num_proc: int):
         self.reader, self.settings, self.classes, self.num_proc = reader, settings, classes, num_proc
         self.report = BuildReport(classes=dict.fromkeys(classes, 0))
         self.parts: list[Path] = []
@@ -230,7 +231,8 @@ class _Build:
             label = datasets.List(label)
         saliency = datasets.List(grey) if self.settings.maps.annotators == "keep" else grey
         source = {SOURCE: datasets.Value("string")} if self.report.machine_made else {}
-        return datasets.Features({"image": datasets.Image(), "saliency": saliency, "label": label} | source)
+        further: Any = {name: generate_from_arrow_type(kind) for name, kind in self.settings.columns}
+        return datasets.Features({"image": datasets.Image(), "saliency": saliency, "label": label} | source | further)
 
     def _encoded(self, batch: pa.RecordBatch, features: datasets.Features) -> Iterator[tuple[str, pa.Table]]:
         """The rows of each split, their classes as indices, which are known now that every part is made."""
@@ -300,7 +302,9 @@ def refusals_of(rows: Sequence[SourceRow], refused: dict[int, str]) -> tuple[lis
     return refusals, len(rows) - len(refusals)
 
 
-def _nothing_marked(source: Source, build: _Build) -> str:
+def _nothing_marked(source: Source | RowReader, build: _Build) -> str:
+    if not isinstance(source, Source):
+        return f"{source.where}: none of the {build.report.kept} pictures has a map that marks anything."
     where = ", ".join(map(str, source.saliency)) or str(source.dataset)
     return (
         f"none of the {build.report.kept} pictures has a map that marks anything. A map is found by its picture's "

@@ -91,6 +91,7 @@ class PartSettings:
         problem_type (`str`): see [`~sage_hf.tasks.Task`].
         metadata (`str`, *optional*, defaults to `"keep"`): `"strip"` to remove it from pictures.
         machine ([`~annotations.MachineSaliency`], *optional*): makes the maps of rows in which nothing is marked.
+        columns (`tuple[tuple[str, pyarrow.DataType], ...]`): names and types of further columns.
 
     Raises:
         `ValueError`: there is no such choice.
@@ -100,6 +101,7 @@ class PartSettings:
     problem_type: str
     metadata: str = "keep"
     machine: MachineSaliency | None = None
+    columns: tuple[tuple[str, pa.DataType], ...] = ()
 
     def __post_init__(self) -> None:
         if self.metadata not in ("keep", "strip"):
@@ -111,7 +113,11 @@ class PartSettings:
         label = {MULTI_LABEL: pa.list_(pa.string()), REGRESSION: pa.float32()}.get(self.problem_type, pa.string())
         saliency = pa.list_(IMAGE_TYPE) if self.maps.annotators == "keep" else IMAGE_TYPE
         source = {} if self.machine is None else {SOURCE: pa.string()}
-        return pa.schema({"image": IMAGE_TYPE, "saliency": saliency, "label": label, "split": pa.string()} | source)
+        return pa.schema(
+            {"image": IMAGE_TYPE, "saliency": saliency, "label": label, "split": pa.string()}
+            | source
+            | dict(self.columns)
+        )
 
 
 @dataclass
@@ -162,7 +168,7 @@ def fingerprint(settings: Any, rows: Iterable[SourceRow]) -> str:
     """A hash of settings, of rows and of the state of their files."""
     digest = hashlib.sha256(f"{__version__} {settings!r}".encode())
     for row in rows:
-        described = (row.file, row.label, row.split, _state(row.picture), _state(row.annotations))
+        described = (row.file, row.label, row.split, _state(row.picture), _state(row.annotations), row.columns)
         digest.update(repr(described).encode("utf-8", "backslashreplace"))
     return digest.hexdigest()[:32]
 
@@ -209,7 +215,7 @@ def make_part(rows: list[SourceRow], settings: PartSettings, path: Path) -> None
                 refused[index] = f"{type(error).__name__}: {error}"
                 continue
             annotated += bool(example["saliency"])
-            machine_made += example.get(SOURCE) not in (None, HUMAN)
+            machine_made += settings.machine is not None and example[SOURCE] not in (None, HUMAN)
             if settings.problem_type != REGRESSION:
                 labels.update(row.label if isinstance(row.label, tuple) else [str(row.label)])
             made.append(example)
@@ -246,6 +252,7 @@ def _example(row: SourceRow, settings: PartSettings) -> dict[str, Any]:
         "label": list(row.label) if isinstance(row.label, tuple) else row.label,
         "split": row.split,
         **source,
+        **dict(row.columns),
     }
 
 

@@ -55,6 +55,7 @@ def evaluate_model(
     saliency: bool = False,
     faithfulness: bool = False,
     bootstrap_resamples: int = 1000,
+    predictions: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
     """
@@ -85,6 +86,7 @@ def evaluate_model(
         faithfulness (`bool`, *optional*, defaults to `False`): measure what becomes of predictions when pixels are
             removed by order of the model's maps and of the dataset's.
         bootstrap_resamples (`int`, *optional*, defaults to 1000): for the 95% intervals; 0 for none.
+        predictions (`bool`, *optional*, defaults to `False`): return what was predicted as well, row by row.
         **settings: more of [`SageTrainingArguments`], such as `per_device_eval_batch_size`, `label_column`, `use_cpu`.
 
     Returns:
@@ -97,7 +99,9 @@ def evaluate_model(
         - `open_set`: likewise, [`OpenSet`], with `unknown`;
         - `presentation_attack`: likewise, [`PresentationAttack`], with `bona_fide`;
         - `saliency_alignment`: see [`model_alignment`], with `saliency`;
-        - `faithfulness`: see [`model_faithfulness`], with `faithfulness`.
+        - `faithfulness`: see [`model_faithfulness`], with `faithfulness`;
+        - `predictions`: `logits` (rows, classes) and `labels` as arrays, and with `unknown` the `unknown_logits` of
+          rows of unknown classes, with `predictions`.
 
     Raises:
         [`DataError`]: a split, column or class that isn't there, or rows that can't be read.
@@ -174,6 +178,7 @@ def evaluate_model(
         )
         resamples = bootstrap_resamples
         config_file = CONFIG_NAME if how_to_load(classifier) != "adapter" else ADAPTER_CONFIG_NAME
+        strange: dict[str, np.ndarray] = {}
         results: dict[str, Any] = {
             "model": str(model),
             "model_revision": model_revision(str(model), revision, config_file),
@@ -224,6 +229,12 @@ def evaluate_model(
         if faithfulness:
             known = {name: found.known[name] for name in evaluated}
             results["faithfulness"] = faithfulness_of_splits(trainer, known, resamples)
+        if predictions:
+            results["predictions"] = {
+                name: dict(zip(("logits", "labels"), found.logits_and_labels(name), strict=True))
+                | ({"unknown_logits": strange[name]} if name in strange else {})
+                for name in evaluated
+            }
     return results
 
 

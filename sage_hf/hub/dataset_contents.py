@@ -69,7 +69,10 @@ def inspect(
             for where, array in leaves(column, table[column]):
                 _check_secrets(f"{split}, rows {start} to {start + len(table) - 1}, column {where!r}", array)
         if SOURCE_COLUMN in table.column_names:
-            contents.sources.update(value for value in table[SOURCE_COLUMN].to_pylist() if value is not None)
+            values = table[SOURCE_COLUMN].to_pylist()
+            # Of several annotators, one for each map.
+            each = (one for value in values for one in (value if isinstance(value, list) else [value]))
+            contents.sources.update(one for one in each if one is not None)
         open_classes = {name for name, rows in contents.samples.items() if len(rows) < samples_a_class}
         if open_classes and saliency_column in table.column_names:
             assert names is not None

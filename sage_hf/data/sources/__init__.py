@@ -1,7 +1,7 @@
 """Readers of pictures, labels and annotations, one file for each kind; all yield [`SourceRow`]."""
 
 from .reader import SourceReader
-from .rows import SourceRow
+from .rows import RowReader, SourceRow
 from .source import Source
 
-__all__ = ["Source", "SourceReader", "SourceRow"]
+__all__ = ["RowReader", "Source", "SourceReader", "SourceRow"]

@@ -21,6 +21,8 @@ from .source import Source
 from .tables import Table, text_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from .existing import DatasetRow, ExistingDataset
 
 SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
@@ -57,6 +59,8 @@ class SourceReader:
         if annotated and source.images is not None and not source.saliency:
             raise ValueError("Give saliency: folders of maps, COCO files, VOC folders, or tables.")
         self.source, self.labelled = source, labelled
+        self.where = str(source.labels or source.images or source.dataset)
+        self.columns: dict[str, pa.DataType] = {}
         self.class_names: list[str] | None = None
         self.problem_type = source.problem_type or SINGLE_LABEL
         self.unused: list[str] = []
@@ -107,7 +111,7 @@ class SourceReader:
         assert self.pictures is not None
         if self.source.label_from is not None:
             return self.source.label_from
-        if not self.labelled or all(_placed(name)[0] for name in self.pictures.names):
+        if not self.labelled or all(placed(name)[0] for name in self.pictures.names):
             return "folder"
         if any(annotations.names_labels for annotations in self.annotations):
             return "annotation"
@@ -150,7 +154,7 @@ class SourceReader:
     def _of_folder(self) -> Iterator[_Listed]:
         assert self.pictures is not None
         for name in self.pictures.names:
-            label, split = _placed(name)
+            label, split = placed(name)
             yield _Listed("", None, name, [label] if self.problem_type == MULTI_LABEL else label, split)
 
     def _annotated_rows(self) -> Iterator[SourceRow]:
@@ -179,7 +183,7 @@ class SourceReader:
                 raise DataError(error or "there is no such picture in the folder.")
             picture = self.pictures.path(name)
             if self.label_from == "annotation":
-                file, split = name, _placed(name)[1]
+                file, split = name, placed(name)[1]
             annotations, names = self._found(name)
             if error is None and self.labelled:
                 label = self._label(listed.label, names)
@@ -257,7 +261,7 @@ def _where(annotations: AnnotationSource, entry: Entry) -> str:
     return annotations.where if entry.row is None else f"{annotations.where}, entry {entry.row}"
 
 
-def _placed(name: str) -> tuple[str, str]:
+def placed(name: str) -> tuple[str, str]:
     """Class and split by a picture's folders: `CLASS/x.jpg`, `train/CLASS/x.jpg` or `train/x.jpg`."""
     folders = os.path.dirname(name).split("/")
     first = folders[0].lower()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ..annotations import Annotation
 
 Label = str | float | tuple[str, ...] | None
@@ -28,6 +30,7 @@ class SourceRow:
         split (`str`): name of its split.
         annotations (`tuple[Annotation, ...]`): one for each annotator who marked anything.
         error (`str`, *optional*): why the row can't be used.
+        columns (`tuple[tuple[str, Any], ...]`): names and values of further columns.
     """
 
     where: str
@@ -38,6 +41,29 @@ class SourceRow:
     split: str = "train"
     annotations: tuple[Annotation, ...] = ()
     error: str | None = None
+    columns: tuple[tuple[str, Any], ...] = ()
+
+
+class RowReader(Protocol):
+    """Whatever gives the rows of a dataset that is to be built."""
+
+    where: str
+    """What errors call it."""
+    columns: dict[str, pa.DataType]
+    """Further columns of its rows, beside picture, map, label and split."""
+    class_names: list[str] | None
+    """The classes, if they are known beforehand."""
+    problem_type: str
+    """See [`~sage_hf.tasks.Task`]."""
+    unused: list[str]
+    """After `rows`: annotations of pictures that became no row."""
+
+    @property
+    def total(self) -> int | None:
+        """About how many rows there are, if that is known before they are read."""
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Every row, usable or not."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,530 @@
+// The page: which picture is shown, what is said about it, and the buttons.
+
+import { Api } from "./api.js";
+import { resolve } from "./conflict.js";
+import { Drawing } from "./draw.js";
+import { KEYS, listen } from "./keys.js";
+import { Mask } from "./mask.js";
+import { Saver } from "./saver.js";
+import { Stage } from "./stage.js";
+
+const $ = (id) => document.getElementById(id);
+const api = new Api();
+const session = crypto.getRandomValues(new Uint32Array(4)).join("-"); // names this tab, until it is reloaded
+const FINISHED = ["done", "nothing", "skipped"];
+
+let project;
+let states = [];
+let index = -1;
+let state = null; // of the picture, as the server knows it
+let mask = null;
+let revision = 0;
+let label = null;
+let status = "draft";
+let guessed = false; // the model's guess is shown, and not yet anybody's own
+let loading = 0;
+
+const drawing = new Drawing({
+  changed: (box) => stage.paint(mask, box),
+  ended: () => {
+    let source = mask.source;
+    if (guessed) source = `human on ${state.guess}`;
+    else if (source.startsWith("machine: ")) source = `human on ${source}`;
+    if (mask.commit(source)) changed();
+  },
+  allowed: () => !loading,
+});
+const stage = new Stage(
+  { view: $("view"), layers: $("layers"), picture: $("picture"), map: $("map"), ink: $("ink") },
+  drawing,
+);
+const saver = new Saver(api, {
+  work: () => ({
+    index,
+    base: revision,
+    change: { status, label, note: $("note").value, source: mask.source, session },
+    values: mask.blank ? null : mask.values.slice(),
+  }),
+  saved: (record, of) => {
+    if (of === index) revision = record.revision;
+    states[of] = record.status;
+    showProgress();
+  },
+  stale: (latest) => conflict(latest),
+  tell: (text, kind) => {
+    $("saved").textContent = text;
+    $("saved").dataset.kind = kind;
+  },
+});
+
+// What was drawn or said has changed: it is saved, and a verdict that it no longer fits is taken back.
+function changed() {
+  if (mask.blank && mask.source !== "human") mask.source = "human";
+  if (guessed) guessed = false;
+  if ((status === "done" && mask.blank) || (status === "nothing" && !mask.blank) || status === "skipped") {
+    status = "draft";
+  }
+  saver.touch();
+  show();
+}
+
+// Everything on the page but the picture itself.
+function show() {
+  stage.colour = guessed ? "guess" : "drawn";
+  stage.paint(mask);
+  $("undo").disabled = !mask.done.length;
+  $("redo").disabled = !mask.undone.length;
+  $("guess-bar").hidden = !guessed;
+  for (const input of $("label-list").querySelectorAll("input")) input.checked = input.value === label;
+  const said = { draft: "Not done yet", done: "Done", nothing: "Done: nothing matters here", skipped: "Skipped" };
+  const model = mask.source.replace(/^(human on )?machine: /, "");
+  const by = mask.source.startsWith("machine") ? ` · ${model}'s guess, accepted`
+    : mask.source.startsWith("human on") ? ` · drawn on ${model}'s guess` : "";
+  $("status").textContent = (states[index] === "open" && !saver.dirty ? "Not begun" : said[status]) + by;
+  $("status").dataset.status = status;
+}
+
+function showProgress() {
+  const finished = states.filter((one) => FINISHED.includes(one)).length;
+  $("progress").max = states.length || 1;
+  $("progress").value = finished;
+  $("progress-text").textContent = `${finished} of ${states.length} finished`;
+}
+
+function showLabels() {
+  $("label-list").replaceChildren(
+    ...project.classes.map((name, place) => {
+      const row = document.createElement("label");
+      const input = Object.assign(document.createElement("input"), { type: "radio", name: "label", value: name });
+      input.addEventListener("change", () => choose(name));
+      const text = Object.assign(document.createElement("span"), { textContent: name });
+      row.append(input, text);
+      if (place < 9) row.append(Object.assign(document.createElement("kbd"), { textContent: place + 1 }));
+      return row;
+    }),
+  );
+  $("new-class").hidden = !project.open_classes;
+}
+
+function choose(name) {
+  if (loading || name === label) return;
+  label = name;
+  saver.touch();
+  show();
+}
+
+let toasting;
+function toast(text) {
+  $("toast").textContent = text;
+  $("toast").hidden = false;
+  clearTimeout(toasting);
+  toasting = setTimeout(() => ($("toast").hidden = true), 5000);
+}
+
+function message(text) {
+  $("message").textContent = text || "";
+  $("message").hidden = !text;
+}
+
+// Opens a picture: what was saved of it, else the map that it has already, else the model's guess.
+async function open(number) {
+  index = number;
+  const mine = ++loading;
+  $("number").value = number + 1;
+  history.replaceState(null, "", `#${number + 1}`);
+  $("view").classList.add("loading");
+  try {
+    const found = await api.state(number);
+    const [width, height] = found.size;
+    const pixels = width * height;
+    const picture = $("picture");
+    picture.src = api.image(number, found.sha256);
+    await picture.decode();
+    if (picture.naturalWidth !== width || picture.naturalHeight !== height) {
+      throw new Error(`the browser shows ${picture.naturalWidth}x${picture.naturalHeight} pixels of ${width}x${height}`);
+    }
+    const { record } = found;
+    let values = null;
+    let source = "human";
+    let guess = false;
+    if (record) {
+      values = record.marked ? await api.drawn(number, record.revision, pixels) : null;
+      source = record.source;
+    } else if (found.existing) {
+      values = await api.start(number, "existing", pixels);
+    }
+    if (mine !== loading) return;
+    state = found;
+    revision = record?.revision ?? 0;
+    status = record?.status ?? "draft";
+    label = record ? record.label : found.given_label;
+    states[number] = record?.status ?? "open";
+    $("note").value = record?.note ?? "";
+    $("file").textContent = found.name;
+    picture.alt = `${found.name}, picture ${number + 1} of ${states.length}`;
+    place(new Mask(width, height, values, source));
+    stage.open(width, height);
+    message(found.changed ? "The picture has changed since you annotated it: look at your map again." : "");
+    if (!record && values) toast("The map that the dataset has is shown. What you do is saved as your own.");
+    guessed = guess;
+    show();
+    if (!record && !values && found.guess) await offerGuess(number, mine, pixels);
+  } catch (error) {
+    if (mine !== loading) return;
+    message(`Picture ${number + 1} can't be opened: ${error.message}`);
+    mask = drawing.mask = null;
+  } finally {
+    if (mine === loading) {
+      loading = 0;
+      $("view").classList.remove("loading");
+    }
+  }
+}
+
+function place(made) {
+  mask = drawing.mask = made;
+}
+
+async function offerGuess(number, mine, pixels) {
+  const model = state.guess.replace("machine: ", "");
+  message(`${model} is guessing …`);
+  try {
+    const values = await api.start(number, "guess", pixels);
+    if (mine !== loading) return;
+    message("");
+    if (!values) {
+      toast(`${model} marks nothing in this picture.`);
+      return;
+    }
+    place(new Mask(mask.width, mask.height, values));
+    guessed = true;
+    $("guess-text").textContent = `A guess by ${model}, not yours until you accept or edit it.`;
+    show();
+  } catch (error) {
+    message("");
+    toast(`No guess: ${error.message}`);
+  }
+}
+
+// Leaves the picture: nothing is left unsaved behind.
+async function go(number) {
+  if (number < 0 || number >= states.length || document.querySelector("dialog[open]")) return;
+  try {
+    await saver.flush();
+  } catch (error) {
+    if (error.latest) return; // the dialog asks
+    toast(`This picture is not saved yet: ${error.message}`);
+    return;
+  }
+  if (number !== index) await open(number);
+}
+
+const nextUnfinished = (from) => {
+  for (let step = 1; step <= states.length; step++) {
+    const number = (from + step) % states.length;
+    if (!FINISHED.includes(states[number])) return number;
+  }
+  return -1;
+};
+
+async function finish(verdict) {
+  if (loading || !mask) return;
+  const wants = {
+    done: () => {
+      if (guessed) return "Accept the guess (G) or draw first: a guess is nobody's until then.";
+      if (mask.blank) return "Nothing is marked. Draw something, or say that nothing matters here (X).";
+      return label ? "" : "Choose a label first.";
+    },
+    nothing: () => {
+      if (!mask.blank && !guessed) return "Something is marked. Clear the map first (C).";
+      return label ? "" : "Choose a label first.";
+    },
+    skipped: () => "",
+  };
+  const missing = wants[verdict]();
+  if (missing) {
+    toast(missing);
+    return;
+  }
+  if (guessed) place(new Mask(mask.width, mask.height));
+  guessed = false;
+  status = verdict;
+  saver.touch();
+  show();
+  try {
+    await saver.flush();
+  } catch (error) {
+    if (!error.latest) toast(`Not saved: ${error.message}`);
+    return;
+  }
+  const number = nextUnfinished(index);
+  if (number >= 0) await open(number);
+  else toast(project.exports ? "Every picture is finished. Export them as a dataset." : "Every picture is finished.");
+}
+
+async function conflict(latest) {
+  saver.tell("Saved elsewhere since", "bad");
+  const theirs = latest.marked ? await api.drawn(index, latest.revision, mask.values.length) : null;
+  const mine = { values: mask.values, label, note: $("note").value, status };
+  const chosen = await resolve($("picture"), state.size, mine, { ...latest, values: theirs });
+  revision = latest.revision;
+  if (chosen === "other") {
+    const found = new Mask(mask.width, mask.height, theirs, latest.source);
+    place(found);
+    ({ label, status } = latest);
+    $("note").value = latest.note;
+    states[index] = latest.status;
+    saver.dirty = false;
+    saver.tell("Saved", "good");
+    showProgress();
+    show();
+    return;
+  }
+  if (chosen === "both") {
+    if (theirs) {
+      mask.begin();
+      mask.replace(mask.values.map((value, place) => Math.max(value, theirs[place])));
+      mask.commit(mask.source === latest.source ? mask.source : mask.source === "human" ? latest.source : mask.source);
+    }
+    label = label ?? latest.label;
+    const notes = [latest.note, $("note").value].filter((text, place, all) => text && all.indexOf(text) === place);
+    $("note").value = notes.join("\n");
+  }
+  changed();
+  saver.flush().catch(() => {});
+}
+
+// Another tab may have saved while this one was not looked at.
+async function refresh() {
+  if (document.hidden || loading || !mask || saver.dirty || saver.running || document.querySelector("dialog[open]")) {
+    return;
+  }
+  try {
+    const found = await api.state(index);
+    if (!loading && !saver.dirty && (found.record?.revision ?? 0) > revision) {
+      await open(index);
+      toast("Newer work on this picture, from another tab, is shown.");
+    }
+    ({ states } = await api.progress());
+    showProgress();
+  } catch {
+    // said when something is to be saved
+  }
+}
+
+const actions = {
+  done: () => finish("done"),
+  nothing: () => finish("nothing"),
+  skip: () => finish("skipped"),
+  next: () => go(index + 1),
+  previous: () => go(index - 1),
+  unfinished: () => {
+    const number = nextUnfinished(index);
+    if (number >= 0 && number !== index) go(number);
+    else toast("There is no other unfinished picture.");
+  },
+  undo: () => !loading && mask?.undo() && changed(),
+  redo: () => !loading && mask?.redo() && changed(),
+  clear: () => {
+    if (loading || !mask || mask.blank) return;
+    if (guessed) return actions.discard();
+    mask.begin();
+    mask.replace(new Uint8Array(mask.values.length));
+    mask.commit("human");
+    changed();
+  },
+  accept: () => {
+    if (!guessed) return;
+    mask.retag(state.guess);
+    changed();
+  },
+  discard: () => {
+    place(new Mask(mask.width, mask.height));
+    guessed = false;
+    show();
+  },
+  note: () => $("note").focus(),
+  help: () => $("help-dialog").showModal(),
+  fit: () => stage.fit(),
+  "zoom-in": () => stage.zoom(1.25),
+  "zoom-out": () => stage.zoom(0.8),
+  smaller: () => resize(1 / 1.25),
+  larger: () => resize(1.25),
+};
+
+function resize(factor) {
+  const input = $("size");
+  const size = Number(input.value);
+  input.value = factor > 1 ? Math.max(size + 1, Math.round(size * factor)) : Math.min(size - 1, Math.round(size * factor));
+  input.dispatchEvent(new Event("input"));
+}
+
+function act(name) {
+  const [kind, what] = name.split(":");
+  if (kind === "tool") {
+    drawing.cancel();
+    drawing.tool = what;
+    for (const button of document.querySelectorAll("[data-tool]")) {
+      const on = button.dataset.tool === what;
+      button.setAttribute("aria-checked", on);
+      button.tabIndex = on ? 0 : -1;
+    }
+    $("view").dataset.tool = what;
+    stage.drawInk();
+  } else if (kind === "label") {
+    const chosen = project.classes[Number(what) - 1];
+    if (chosen !== undefined) choose(chosen);
+  } else {
+    actions[name]();
+  }
+}
+
+function slider(id, unit, set) {
+  const input = $(id);
+  const update = () => {
+    $(`${id}-out`).textContent = `${input.value}${unit}`;
+    set(Number(input.value));
+    stage.drawInk();
+  };
+  input.addEventListener("input", update);
+  update();
+}
+
+function wire() {
+  for (const name of Object.keys(actions)) {
+    const button = $(name);
+    if (button instanceof HTMLButtonElement) button.addEventListener("click", () => act(name));
+  }
+  for (const button of document.querySelectorAll("[data-tool]")) {
+    button.addEventListener("click", () => act(`tool:${button.dataset.tool}`));
+    button.addEventListener("keydown", (event) => {
+      const way = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+      if (!way) return;
+      const all = [...document.querySelectorAll("[data-tool]")];
+      const other = all[(all.indexOf(button) + way + all.length) % all.length];
+      act(`tool:${other.dataset.tool}`);
+      other.focus();
+      event.preventDefault();
+      event.stopPropagation();
+    });
+  }
+  slider("size", "", (value) => (drawing.size = value));
+  slider("strength", "%", (value) => (drawing.strength = Math.round(value * 2.55)));
+  slider("opacity", "%", (value) => stage.show(value / 100));
+  $("note").addEventListener("input", () => mask && saver.touch());
+  $("number").addEventListener("change", () => {
+    const wanted = Math.round(Number($("number").value)) - 1;
+    if (wanted >= 0 && wanted < states.length) go(wanted);
+    else $("number").value = index + 1;
+  });
+  $("new-class").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const name = $("class-name").value.trim().replace(/\s+/g, " ");
+    if (!name) return;
+    try {
+      project.classes = (await api.addClass(name)).classes;
+      $("class-name").value = "";
+      showLabels();
+      choose(name);
+      show();
+    } catch (error) {
+      toast(error.message);
+    }
+  });
+  $("who").addEventListener("click", () => (project.sign_in ? location.assign("/oauth/huggingface/logout") : askName()));
+  $("export").addEventListener("click", exportAll);
+  stage.onzoom = (scale) => ($("zoom-text").textContent = `${Math.round(scale * 100)}%`);
+  listen($("view"), act, {
+    move: (dx, dy, fine) => {
+      const step = fine ? 1 : Math.max(1, drawing.size / 2);
+      const point = stage.step_cursor(dx * step, dy * step);
+      if (drawing.points) drawing.move(point);
+      stage.drawInk();
+    },
+    ready: () => stage.cursor !== null && drawing.tool !== "pan",
+    press: () => {
+      if (drawing.points) drawing.up(stage.cursor);
+      else drawing.down(stage.cursor);
+      stage.drawInk();
+    },
+    cancel: () => drawing.cancel(),
+    hold: (on) => {
+      drawing.held = on;
+      $("view").classList.toggle("held", on);
+      stage.drawInk();
+    },
+    hide: (on) => stage.map.classList.toggle("hidden", on),
+  });
+  window.addEventListener("beforeunload", (event) => {
+    if (saver.dirty || saver.running) event.preventDefault();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) saver.flush().catch(() => {});
+    else refresh();
+  });
+  window.addEventListener("focus", refresh);
+  $("keys").replaceChildren(
+    ...KEYS.flatMap(([keys, text]) => [
+      Object.assign(document.createElement("dt"), { textContent: keys }),
+      Object.assign(document.createElement("dd"), { textContent: text }),
+    ]),
+  );
+}
+
+async function exportAll() {
+  try {
+    await saver.flush();
+    $("export").disabled = true;
+    toast("Exporting …");
+    const report = await api.export();
+    toast(`${report.kept} pictures, ${report.annotated} of them with a map, are in ${report.out}.`);
+  } catch (error) {
+    toast(`Not exported: ${error.message}`);
+  } finally {
+    $("export").disabled = false;
+  }
+}
+
+async function askName() {
+  await saver.flush().catch(() => {});
+  $("known").replaceChildren(...project.annotators.map((name) => new Option(name, name)));
+  $("name").value = api.annotator;
+  $("name-dialog").showModal();
+  await new Promise((resolve) => $("name-dialog").addEventListener("close", resolve, { once: true }));
+  const name = $("name").value.trim();
+  if (!name) return askName();
+  localStorage.setItem("annotator", name);
+  await begin(name);
+}
+
+// Shows an annotator's own work, from the first picture that is not finished.
+async function begin(name) {
+  api.annotator = name;
+  $("who").textContent = name;
+  $("who").title = project.sign_in ? "Sign out" : "Change the name";
+  const { states: found, first } = await api.progress();
+  states = found;
+  $("count").textContent = states.length;
+  $("number").max = states.length;
+  showProgress();
+  await open(first);
+  $("view").focus({ preventScroll: true });
+}
+
+async function main() {
+  wire();
+  project = await api.project();
+  $("where").textContent = project.where;
+  document.title = `${project.where} · Annotate`;
+  $("export").hidden = !project.exports;
+  showLabels();
+  const name = project.sign_in ? project.signed_in : localStorage.getItem("annotator");
+  if (project.sign_in && !name) {
+    $("who").textContent = "Sign in";
+    message("Sign in with Hugging Face, above, to annotate: your maps carry your user name.");
+    $("who").onclick = () => location.assign(project.sign_in);
+  } else if (name) await begin(name);
+  else await askName();
+}
+
+main().catch((error) => message(`The page can't begin: ${error.message}`));
