@@ -11,7 +11,7 @@ import pytest
 from sage_hf.cli.train import parse
 
 ROOT = Path(__file__).parents[1]
-FILES = ("docs/data.md", "docs/staying_alive.md", "README.md")
+FILES = ("docs/data.md", "docs/staying_alive.md", "docs/evaluation.md", "README.md")
 PAGES = [(ROOT / name).read_text() for name in FILES]
 SHELL = "\n".join(block for page in PAGES for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL))
 LINES = [
