@@ -93,6 +93,9 @@ class SageTrainingArguments(TrainingArguments):
             Shuffle a training stream (`datasets.IterableDataset`) anew in each epoch, by the seed: its shards, and its
             rows by a buffer of this many, which holds them as they are stored. 0 leaves the stream's order alone.
             Other datasets are always shuffled as a whole.
+        tracked_pictures (`int`, *optional*, defaults to 4):
+            Show so many evaluated pictures with their maps and views at each evaluation, in the trackers that
+            `report_to` names (trackio, tensorboard, wandb), see [`PictureCallback`]; 0 for none.
         check_rows (`int`, *optional*, defaults to 2000):
             How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0
             for none. Of a stream, the first 100 at most. Rows that are not checked still raise an error that names
@@ -171,6 +174,10 @@ class SageTrainingArguments(TrainingArguments):
     shuffle_buffer_size: int = field(
         default=0, metadata={"help": "Rows of a training stream to shuffle at a time, 0 for its own order."}
     )
+    tracked_pictures: int = field(
+        default=4,
+        metadata={"help": "Pictures with maps and views for trackio, tensorboard and wandb at each evaluation."},
+    )
     check_rows: int = field(
         default=2000, metadata={"help": "Rows to decode and check before training: -1 for all, 0 for none."}
     )
@@ -223,6 +230,8 @@ class SageTrainingArguments(TrainingArguments):
                 )
         if self.shuffle_buffer_size < 0:
             raise ValueError(f"shuffle_buffer_size must be 0 or more, got {self.shuffle_buffer_size}.")
+        if self.tracked_pictures < 0:
+            raise ValueError(f"tracked_pictures must be 0 or more, got {self.tracked_pictures}.")
         if self.check_rows < -1:
             raise ValueError(f"check_rows must be -1 (all), 0 (none) or a number of rows, got {self.check_rows}.")
         self._check_settings()

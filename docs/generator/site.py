@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
+from . import ROOT
 from .api import api_pages
 from .benchmarks import benchmarks_page, quickstart_table
 from .check import problems_of
 from .command_line import command_line_page
-from .names import ROOT, NameIndex, load_package
+from .names import NameIndex, load_package
 from .notebooks import notebook_page
 from .settings import configuration_page
 
