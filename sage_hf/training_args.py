@@ -43,8 +43,9 @@ class SageTrainingArguments(TrainingArguments):
             Weight of the one term of `"augment"`, `"cyborg"`, `"gradient"` (the paper's lambda) and `"attention"`;
             0 or more.
         degradation (`str`, *optional*, defaults to `"shuffle"`):
-            What replaces pixels in the views of `"sage"` and `"augment"`: `"blur"`, `"noise"`, `"mean"` or
-            `"shuffle"` (other pictures of the batch).
+            What replaces pixels in the views of `"sage"` and `"augment"`: `"blur"`, `"noise"`, `"mean"`, `"shuffle"`
+            (other pictures of the batch) or `"background"` (the same, without what is marked in them: for evidence
+            that is a small part of the picture, such as lesions).
         distance (`str`, *optional*, defaults to `"cosine"`): of embeddings: `"cosine"` or `"euclidean"`.
         margin (`float`, *optional*, defaults to 0.2): of the triplet term.
         triplet_weight (`float`, *optional*, defaults to 1.0): weight of the triplet term.
@@ -59,6 +60,9 @@ class SageTrainingArguments(TrainingArguments):
         saliency_control (`str`, *optional*, defaults to `"none"`):
             `"inverted"`, `"shuffled"`, `"center_gaussian"` or `"random_blobs"` (of equal area) in place of the maps,
             to see whether a gain comes from where humans looked.
+        saliency_dilation (`float`, *optional*, defaults to 0.0):
+            Grow what is marked by this share of the picture's shorter side and soften its edge, for any guidance; in
+            [0, 1). Small marks, drawn tightly, need it: 0.04 is 4 pixels of 96.
         view_forward (`str`, *optional*, defaults to `"auto"`):
             `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
             `"recomputed"`: views in parts whose activations are computed again in the backward pass, which needs
@@ -130,7 +134,7 @@ class SageTrainingArguments(TrainingArguments):
     guidance_weight: float = field(
         default=1.0, metadata={"help": "Weight of the term of augment, cyborg, gradient or attention."}
     )
-    degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean or shuffle."})
+    degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean, shuffle or background."})
     distance: str = field(default="cosine", metadata={"help": "cosine or euclidean."})
     margin: float = field(default=0.2, metadata={"help": "Margin of the triplet term."})
     triplet_weight: float = field(default=1.0, metadata={"help": "Weight of the triplet term."})
@@ -143,6 +147,9 @@ class SageTrainingArguments(TrainingArguments):
     )
     saliency_control: str = field(
         default="none", metadata={"help": "inverted, shuffled, center_gaussian or random_blobs in place of the maps."}
+    )
+    saliency_dilation: float = field(
+        default=0.0, metadata={"help": "Grow what is marked by this share of the shorter side, softly."}
     )
     view_forward: str = field(
         default="auto", metadata={"help": "auto, concatenated, separate, or recomputed: the least memory."}
