@@ -66,6 +66,7 @@ def gather(stage: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(_on_site(source.read_text(encoding="utf-8"), source, documented), encoding="utf-8")
     shutil.copytree(DOCS / "assets", pages / "assets")
+    shutil.copytree(DOCS / "images", pages / "images")
     shutil.copy(ROOT / "model_cards" / "quickstart" / "views.png", pages / "assets" / "views.png")
     for notebook in sorted((DOCS / "notebooks").glob("*.ipynb")):
         folder = pages / "notebooks"

@@ -131,6 +131,17 @@ def verdict(demo: Demo, predictions: dict[str, dict[str, float]], share: float) 
     )
 
 
+def sources_of(demo: Demo) -> list[str]:
+    """
+    Those of `SOURCES` that a model has: some have no class activation map.
+
+    Args:
+        demo ([`Demo`]): the model, which is shown a grey picture.
+    """
+    maps = demo.look(demo.seen(Image.new("RGB", (64, 48), "grey")))
+    return [name for name, method in SOURCES.items() if method in maps or method == "brush"]
+
+
 def build(demo: Demo, title: str, examples: list[str]) -> Any:
     """
     The app.
@@ -145,12 +156,13 @@ def build(demo: Demo, title: str, examples: list[str]) -> Any:
     """
     import gradio as gr
 
-    def shown(label: str) -> Any:
-        return gr.Image(label=label, interactive=False, buttons=["fullscreen"], format="png")
+    def shown(label: str, *, visible: bool = True) -> Any:
+        return gr.Image(label=label, interactive=False, buttons=["fullscreen"], format="png", visible=visible)
 
     def bars(label: str) -> Any:
         return gr.Label(label=label, num_top_classes=SHOWN_CLASSES)
 
+    sources = sources_of(demo)
     with gr.Blocks(title=title, analytics_enabled=False) as app:
         gr.Markdown(
             f"# {title}\n\nUpload a picture. See what the model predicts and where it looks, then take a region away "
@@ -164,11 +176,11 @@ def build(demo: Demo, title: str, examples: list[str]) -> Any:
             with gr.Column():
                 prediction = bars("The model's prediction")
                 with gr.Row():
-                    cam = shown("Where it looks: class activation map")
+                    cam = shown("Where it looks: class activation map", visible=len(sources) == len(SOURCES))
                     gradient = shown("Where it looks: input gradient")
         gr.Markdown("## What changes its mind?")
         with gr.Row():
-            source = gr.Radio(list(SOURCES), value=next(iter(SOURCES)), label="The region")
+            source = gr.Radio(sources, value=sources[0], label="The region")
             share = gr.Slider(1, 60, value=15, step=1, label="How much of the picture it covers, in percent")
             filling = gr.Radio(list(FILLINGS), value=next(iter(FILLINGS)), label="In place of what is removed")
         status = gr.Markdown("Upload a picture first.", elem_id="verdict")

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from sage_hf.evaluation import model_saliency
-from sage_hf.space.app import FILLINGS, SOURCES, compared, looked, said
+from sage_hf.space.app import FILLINGS, SOURCES, compared, looked, said, sources_of
 from sage_hf.space.demo import Demo, brushed, most_looked_at
 from sage_hf.viewing import Subject
 from sage_hf.views import DEGRADATIONS
-from tests.conftest import CLASSES, SIZE
+from tests.conftest import CLASSES, SIZE, make_model
 from tests.space.small import make_picture, probabilities, save_model
+from tests.viewing.test_rows import NoPlaces
 
 CAM, GRADIENT, BRUSH = SOURCES
 MEAN = next(iter(FILLINGS))
@@ -156,12 +157,17 @@ def test_the_first_class_of_the_picture_stands_in_every_chart(demo):
     assert list(said(demo, shares, {"b": 0.9, "a": 0.1})) == ["a", "b", "c", "d", "e"]
 
 
-def test_a_regression(tmp_path):
-    from tests.conftest import make_model
-    from tests.space.small import ViTImageProcessorPil
+def test_a_model_without_class_activation_maps(demo, processor):
+    assert sources_of(demo) == list(SOURCES)
+    flat = Demo(Subject(NoPlaces(), processor, "flat"))
+    assert sources_of(flat) == [GRADIENT, BRUSH]
+    assert looked(flat, make_picture())[1] is None
+    assert "covers 20%" in compared(flat, make_picture(), GRADIENT, 20, MEAN, None)[-1]
 
+
+def test_a_regression(processor):
     model = make_model("convnext", num_labels=1).eval()
-    demo = Demo(Subject(model, ViTImageProcessorPil(size={"height": SIZE, "width": SIZE}), "number"))
+    demo = Demo(Subject(model, processor, "number"))
     with torch.no_grad():
         expected = float(model(by_hand(make_picture())).logits)
     assert looked(demo, make_picture())[0] == f"LABEL_0: {expected:.4g}"

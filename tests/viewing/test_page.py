@@ -3,6 +3,7 @@ import torch
 
 from sage_hf.viewing import Subject, look_at, view_page
 from tests.conftest import make_dataset, make_model
+from tests.pages.reading import check_page
 from tests.viewing.test_rows import NoPlaces, named
 
 pytest.importorskip("matplotlib")
@@ -17,7 +18,9 @@ def test_what_is_missing_is_said(processor):
     assert "This row has no map." in text
     assert "class activation map against maps" not in text
     bare = look_at(make_dataset(3).remove_columns(["saliency", "label"]), [Subject(NoPlaces(), processor, "flat")])
-    text = view_page(bare, dataset="leaves").html()
+    text = view_page(bare, dataset='<b>leaves</b> & "others"').html()
+    check_page(text)
+    assert "<b>leaves" not in text
     assert "no x+ and x- to compare" in text
     assert "Row 0: no label, predicted" in text
 
