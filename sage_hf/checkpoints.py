@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from .checks import check_checkpoint, check_output_dir
 from .heads import ADAPTER_CONFIG
 from .hub.resuming import fetch_checkpoint, forget_folder, on_hub
 from .publishing import PublishingTrainer
+from .whole_checkpoints import (
+    SCRATCH,
+    checkpoint_name,
+    complete,
+    explaining_a_full_disk,
+    is_cut_off,
+    remove_old_checkpoints,
+    resumed_checkpoint,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -33,19 +43,25 @@ class CheckpointTrainer(PublishingTrainer):
     _owns_output_dir = False
     """Whether what lies in the output folder is this trainer's own."""
 
+    _writing_checkpoint = False
+    """Whether a checkpoint is being written, which lies elsewhere until it is whole."""
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """
         As in `Trainer`; a checkpoint may be on the Hub as well, see [`~sage_hf.hub.resuming.fetch_checkpoint`].
 
         Args:
-            resume_from_checkpoint (`str` or `bool`, *optional*): a checkpoint's folder; `True` for the last one in the
-                output folder; or `OWNER/NAME`, `OWNER/NAME@REVISION` or `OWNER/NAME/checkpoint-N` on the Hub, unless
-                there is a folder of that name here. It is put into the output folder first.
-            *args, **kwargs: as in `Trainer`.
+            resume_from_checkpoint (`str` or `bool`, *optional*): a checkpoint's folder; `True` for the last whole one
+                in the output folder; `"auto"` for that, or a start if there is none; or `OWNER/NAME`,
+                `OWNER/NAME@REVISION` or `OWNER/NAME/checkpoint-N` on the Hub, unless there is a folder of that name
+                here. It is put into the output folder first.
+            *args: as in `Trainer`.
+            **kwargs: as in `Trainer`.
 
         Raises:
             `FileExistsError`: the output folder holds another run, and this one doesn't resume it.
-            `ValueError`: there is no such checkpoint, or it is one of another model.
+            `ValueError`: there is no such checkpoint, it is one of another model, or it was cut off.
+            `OSError`: a checkpoint can't be written, the disk being full; earlier ones are left.
             [`PushError`]: the Hub could not be reached.
         """
         if (address := on_hub(resume_from_checkpoint)) is not None:
@@ -62,9 +78,12 @@ class CheckpointTrainer(PublishingTrainer):
                         api=HfApi(token=self.args.hub_token),
                     )
                 )
+        resume_from_checkpoint = resumed_checkpoint(resume_from_checkpoint, str(self.args.output_dir))
         if not self._owns_output_dir:
             check_output_dir(self.args.output_dir, resume_from_checkpoint)
         self._owns_output_dir = True
+        if self.args.should_save:  # what a killed run was writing or removing
+            shutil.rmtree(Path(str(self.args.output_dir)) / SCRATCH, ignore_errors=True)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
@@ -120,9 +139,22 @@ class CheckpointTrainer(PublishingTrainer):
         transformers would take a `config.json` for that of a whole model.
         """
         folder = Path(output_dir or str(self.args.output_dir))
+        if self._writing_checkpoint:
+            self._save_plainly(folder, state_dict)
+            return
+        with explaining_a_full_disk(folder / "model.safetensors"):
+            try:
+                self._save_plainly(folder, state_dict)
+            except BaseException:
+                for file in folder.glob("*.safetensors"):
+                    if is_cut_off(file):
+                        file.unlink()
+                raise
+
+    def _save_plainly(self, folder: Path, state_dict: dict | None) -> None:
         card = folder / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else None
-        super()._save(output_dir, state_dict)
+        super()._save(str(folder), state_dict)
         if self.args.should_save:
             if not isinstance(self.model, PreTrainedModel):
                 is_adapter = (folder / "adapter_config.json").is_file()
@@ -141,8 +173,54 @@ class CheckpointTrainer(PublishingTrainer):
         if self.args.should_save:
             forget_folder(Path(str(self.args.output_dir)) / TRAINER_STATE_NAME)
 
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return str(Path(folder) / SCRATCH) if self._writing_checkpoint else folder
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        """
+        As in `Trainer`, but a checkpoint has its name once it is whole, and older ones go after that.
+
+        Raises:
+            `OSError`: it can't be written, the disk being full; earlier checkpoints are left.
+        """
+        run_folder = Path(self._get_output_dir(trial))
+        written, target = (
+            folder / checkpoint_name(self.state.global_step) for folder in (run_folder / SCRATCH, run_folder)
+        )
+        self._writing_checkpoint = True
+        try:
+            with explaining_a_full_disk(target):
+                super()._save_checkpoint(model, trial)
+                self._save_more(written)
+                if self.args.should_save:
+                    forget_folder(written / TRAINER_STATE_NAME)
+        except BaseException:
+            if self.args.should_save:
+                shutil.rmtree(run_folder / SCRATCH, ignore_errors=True)
+            raise
+        finally:
+            self._writing_checkpoint = False
+        self.accelerator.wait_for_everyone()
+        if self.is_local_process_zero():
+            try:
+                complete(written, target)
+            except FileNotFoundError:
+                if not target.is_dir():  # another machine with the same disk was faster
+                    raise
+        self.accelerator.wait_for_everyone()
+        best = run_folder / checkpoint_name(self.state.best_global_step or 0)
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(target))
         if self.args.should_save:
-            checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            forget_folder(Path(self._get_output_dir(trial)) / checkpoint / TRAINER_STATE_NAME)
+            remove_old_checkpoints(target, self.args.save_total_limit, self.state.best_model_checkpoint)
+            shutil.rmtree(run_folder / SCRATCH, ignore_errors=True)
+
+    def _save_more(self, folder: Path) -> None:
+        """What else a checkpoint is to hold; called on every process."""
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if not self._writing_checkpoint:  # it would move while it is being uploaded
+            super()._push_from_checkpoint(checkpoint_folder)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .data.unusable import REFUSED
 from .tasks import Task
 
 
@@ -22,16 +23,18 @@ class StepCounts(NamedTuple):
     """Rows with a map."""
     guided: Tensor | float
     """Annotated rows of batches that are large enough to be guided."""
+    refused: Tensor | float
+    """Rows that were left out because they can't be used."""
 
 
 def count_rows(
     batches: list[dict[str, Any]], task: Task, fewest_rows: tuple[int, int], device: torch.device
 ) -> Tensor:
     """
-    [`StepCounts`] of the batches of this process, as a tensor (5,): no count leaves the device.
+    [`StepCounts`] of the batches of this process, as a tensor (6,): no count leaves the device.
 
     Args:
-        batches (`list[dict]`): with `labels` and, if maps are read, `saliency_mask`.
+        batches (`list[dict]`): with `labels` and, if maps are read, `saliency_mask`; and what was left out.
         task ([`Task`]): weighs the rows.
         fewest_rows (`tuple[int, int]`): rows and annotated rows that a batch needs to be guided.
         device (`torch.device`): of the counts.
@@ -39,6 +42,9 @@ def count_rows(
     counts = torch.zeros(len(StepCounts._fields), device=device)
     fewest, fewest_annotated = fewest_rows
     for batch in batches:
+        counts[5] += len(batch.get(REFUSED, ()))
+        if "labels" not in batch:
+            continue
         size = len(batch["labels"])
         counts[0] += size
         counts[1] += task.row_weights(batch["labels"]).sum()

@@ -3,6 +3,7 @@ normalisation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from transformers import PreTrainedModel
 
 from .embeddings import EmbeddingCapture
@@ -18,7 +20,9 @@ from .freezing import FrozenLayers
 from .models import logits_of, takes_interpolation, unadapted
 from .objectives import Encoding
 
-VIEW_FORWARDS = ("auto", "concatenated", "separate")
+VIEW_FORWARDS = ("auto", "concatenated", "separate", "recomputed")
+RECOMPUTED_CHUNKS = 8
+"""Views are recomputed so many parts of a batch at a time: the activations of one add an eighth to those of x."""
 
 
 def has_batch_norm(model: nn.Module) -> bool:
@@ -50,6 +54,11 @@ class Encoder:
     - `"separate"` is one pass for x as in plain training, and one for the views. With batch normalisation,
       concatenation would change what x itself is normalised by; here views are normalised by the statistics of their
       own batch and leave the running ones alone.
+    - `"recomputed"` is one pass for x, and the views an eighth of a batch at a time: activations of theirs are thrown
+      away and computed again in the backward pass, as in activation checkpointing. So the peak of memory is hardly
+      above that of plain training, for one more forward pass of the views; gradients are the same. Gradient caching
+      (Gao et al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021) saves as much and
+      computes x again as well. Not for batch normalisation, where a part of a batch is normalised otherwise.
     - `"auto"` is separate for models with batch normalisation, and concatenated for all others.
 
     Normalising views by statistics that carry no gradient, be it those of x or the running ones, is not offered: tried
@@ -66,7 +75,7 @@ class Encoder:
         frozen ([`FrozenLayers`], *optional*): layers that stay in evaluation mode while the model trains.
 
     Raises:
-        `ValueError`: the model can't interpolate its position encodings.
+        `ValueError`: the model can't interpolate its position encodings, or can't take views in parts.
     """
 
     def __init__(
@@ -90,6 +99,11 @@ class Encoder:
             self._extra["interpolate_pos_encoding"] = True
         if view_forward == "auto":
             view_forward = "separate" if has_batch_norm(model) else "concatenated"
+        if view_forward == "recomputed" and has_batch_norm(model):
+            raise ValueError(
+                f"view_forward='recomputed' passes views in parts of a batch, and {type(unadapted(model)).__name__} "
+                "has batch normalisation, which depends on the batch. Use gradient_checkpointing=True to save memory."
+            )
         self.view_forward = view_forward
         self._running_statistics: list[tuple[Tensor, Tensor]] = []
         self._features: FeatureCapture | None = None
@@ -160,8 +174,12 @@ class Encoder:
         else:
             anchor, inside = self._encode(model, inputs, needs)
             self._remember_running_statistics()
-            with _spare_running_statistics(self.model):
-                both, _ = self._encode(self.model, _stack(inputs, views, rows, with_anchor=False))
+            stacked = _stack(inputs, views, rows, with_anchor=False)
+            if self.view_forward == "recomputed":
+                both = self._encode_recomputed(stacked, chunk=math.ceil(sizes[0] / RECOMPUTED_CHUNKS))
+            else:
+                with _spare_running_statistics(self.model):
+                    both, _ = self._encode(self.model, stacked)
             encoded = Encoding(*(torch.cat(pair) for pair in zip(anchor, both, strict=True)))
         return [Encoding(*parts) for parts in zip(*(tensor.split(sizes) for tensor in encoded), strict=True)], inside
 
@@ -214,6 +232,16 @@ class Encoder:
         )
         return Encoding(logits_of(outputs), self.capture.take()), inside
 
+    def _encode_recomputed(self, inputs: dict[str, Any], chunk: int) -> Encoding:
+        """The encodings of a batch, `chunk` rows at a time, whose activations the backward pass computes again."""
+        parts = []
+        # The whole function has to run again, or the capture would keep the recomputed graph alive.
+        with set_checkpoint_early_stop(False):
+            for rows in torch.arange(len(inputs["pixel_values"])).split(chunk):
+                some = _rows_of(inputs, slice(int(rows[0]), int(rows[-1]) + 1))
+                parts.append(checkpoint(lambda x: self._encode(self.model, x)[0], some, use_reentrant=False))
+        return Encoding(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
     def _call(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         return logits_of(self._outputs(model, inputs))
 
@@ -244,7 +272,7 @@ def _last_attention(outputs: Any, batch: int) -> Tensor:
     return last
 
 
-def _rows_of(inputs: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+def _rows_of(inputs: dict[str, Any], rows: Tensor | slice) -> dict[str, Any]:
     batch = len(inputs["pixel_values"])
     return {name: value[rows] if _is_rows(value, batch) else value for name, value in inputs.items()}
 

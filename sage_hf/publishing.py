@@ -21,7 +21,7 @@ from .hub.resuming import forget_folder
 
 logger = logging.get_logger(__name__)
 
-RESUMPTION_FILES = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "callbacks")
+RESUMPTION_FILES = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "trainer_progress", "callbacks")
 """How the names of those files of a checkpoint begin that only resuming needs."""
 
 

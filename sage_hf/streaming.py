@@ -105,12 +105,15 @@ class StreamTrainer(CheckpointTrainer):
         if not rows.item():
             self.control.should_epoch_stop = True
             return []
+        return batches + [self._batch_of_nothing()] * (num_batches - len(batches))
+
+    def _batch_of_nothing(self) -> dict[str, Any]:
         if self._idle_batch is None:
             # Not a batch that was trained on: a resumed process may have none left. Two rows, which batch
             # normalisation asks for.
             dataset: Any = self.train_dataset
             self._idle_batch = self.data_collator([dataset.first_row()] * 2) | {IDLE: True}
-        return batches + [self._idle_batch] * (num_batches - len(batches))
+        return self._idle_batch
 
     # ---- Epochs ----
 

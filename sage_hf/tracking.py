@@ -46,10 +46,22 @@ class TermTracker:
         """Forget what was counted."""
         self._sums = {}
 
-    def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """The mean of each name that any process has rows of, and start afresh. Every process must call it."""
+    def sums(self, accelerator: Accelerator) -> dict[str, list[float]]:
+        """Sum and number of rows of each name so far, over all processes, each of which must call it."""
+        return dict(zip(self.names, self._totals(accelerator), strict=True))
+
+    def restore(self, sums: dict[str, list[float]], device: torch.device) -> None:
+        """Start from sums that `sums` gave, on one process alone; names that are not tracked are passed over."""
+        known = {name: values for name, values in sums.items() if name in self.names}
+        self._sums = {name: torch.tensor(values, device=device) for name, values in known.items()}
+
+    def _totals(self, accelerator: Accelerator) -> list[list[float]]:
         nothing = torch.zeros(2, device=accelerator.device)
         sums = torch.stack([self._sums.get(name, nothing) for name in self.names])
+        return accelerator.reduce(sums, reduction="sum").tolist()
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """The mean of each name that any process has rows of, and start afresh. Every process must call it."""
+        totals = self._totals(accelerator)
         self.clear()
-        totals = accelerator.reduce(sums, reduction="sum").tolist()
         return {name: total / count for name, (total, count) in zip(self.names, totals, strict=True) if count}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import datasets
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import BaseImageProcessor, set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
-from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
 from .checks import check_model
@@ -21,6 +21,7 @@ from .counting import StepCounts, count_rows
 from .data.collator import SaliencyCollator
 from .data.preparation import Preparation
 from .data.streams import StreamedDataset
+from .data.unusable import PLACE, PLACES, REASON
 from .embeddings import EmbeddingCapture, config_of, release_captures
 from .forwarding import Encoder
 from .freezing import FrozenLayers
@@ -29,8 +30,10 @@ from .heads import how_to_load
 from .hub import record_run, write_model_card
 from .hub.run_record import energy_of
 from .objectives import Objective
-from .streaming import IDLE, StreamTrainer
+from .streaming import IDLE
+from .surviving import SurvivingTrainer
 from .tasks import Task
+from .tracked_pictures import PictureCallback
 from .tracking import TermTracker
 from .training_args import SageTrainingArguments
 from .version import __version__
@@ -38,7 +41,7 @@ from .version import __version__
 logger = logging.get_logger(__name__)
 
 
-class SageTrainer(StreamTrainer):
+class SageTrainer(SurvivingTrainer):
     """
     [`~transformers.Trainer`] that guides an image classifier by human saliency maps.
 
@@ -66,8 +69,8 @@ class SageTrainer(StreamTrainer):
         **kwargs: as for [`~transformers.Trainer`].
 
     Raises:
-        `ValueError`: settings or data that can't be trained with; raised before training starts. [`DataError`] for
-        data.
+        `ValueError`: settings or data that can't be trained with; raised before training starts.
+        [`DataError`]: the same, where it is a row of the data.
 
     Example:
 
@@ -107,6 +110,8 @@ class SageTrainer(StreamTrainer):
     loss_is_scaled_for_ga = True
 
     args: SageTrainingArguments
+    protocol: Mapping[str, Any] = MappingProxyType({})
+    """What else the `sage` key of the config is to say from the next training on, such as what was left out."""
 
     def __init__(
         self,
@@ -150,7 +155,7 @@ class SageTrainer(StreamTrainer):
         self._guide: Guide | None
         self.compute_loss_func = kwargs.get("compute_loss_func")
         self._configure(model, check=True)
-        self._rows_seen = torch.zeros(5)
+        self._rows_seen = torch.zeros(len(StepCounts._fields))
         self._card: dict[str, Any] = {}
 
         # The task smooths labels; Trainer's own smoother knows one label and models with a config alone.
@@ -166,8 +171,10 @@ class SageTrainer(StreamTrainer):
             **kwargs,
         )
         args.label_smoothing_factor = self.task.label_smoothing
+        self.add_callback(PictureCallback(self))
         # Some models (those with a teacher) take no labels, so Trainer finds no name for them.
         self.label_names = self.label_names or ["labels"]
+        self._survive()
 
     # ---- Model ----
 
@@ -226,7 +233,13 @@ class SageTrainer(StreamTrainer):
         self._terms = TermTracker((self._loss_name, *(own.names if own is not None else ()), "annotated"))
         versions = {"sage_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__}
         weighted = {} if weights is None else {"class_weights": list(weights)}
-        config.sage = args.sage_settings(self.guidance_objective) | weighted | {"versions": versions}
+        settings = args.sage_settings(self.guidance_objective) | weighted | dict(self.protocol)
+        config.sage = settings | {"versions": versions}
+
+    @property
+    def raw_eval_dataset(self) -> Any:
+        """The evaluation dataset as it was given, with its maps if it has any; a dictionary of several."""
+        return self._raw["evaluation"]
 
     @property
     def _loss_name(self) -> str:
@@ -248,13 +261,14 @@ class SageTrainer(StreamTrainer):
             model (`torch.nn.Module`): the wrapped model.
             inputs (`dict`): `pixel_values`, `labels`, and in training `saliency` and `saliency_mask`.
             return_outputs (`bool`, *optional*, defaults to `False`): return [`ImageClassifierOutput`] as well.
-            num_items_in_batch (`torch.Tensor`, *optional*): [`StepCounts`] of the whole optimizer step, (5,), as
+            num_items_in_batch (`torch.Tensor`, *optional*): [`StepCounts`] of the whole optimizer step, (6,), as
                 [`SageTrainer.get_batch_samples`] counts them; those of this batch if not given.
         """
         inputs = dict(inputs)
         idle = inputs.pop(IDLE, False)
         labels = inputs.pop("labels")
         saliency, mask = inputs.pop("saliency", None), inputs.pop("saliency_mask", None)
+        places = inputs.pop(PLACES, None)
 
         if idle:
             loss = 0.0 * self._encoder.idle_logits(model, inputs).sum()
@@ -283,6 +297,9 @@ class SageTrainer(StreamTrainer):
             self._terms.add(**{self._loss_name: task_loss.expand(len(labels))}, **terms)
             if mask is not None:
                 self._terms.add(annotated=mask)
+            guiding = self.guidance_objective.weights if self.guidance_objective is not None else {}
+            made_of = {self._loss_name: task_loss} | {name: terms[name] for name in terms if name in guiding}
+            self._watch.add(self.state.global_step + 1, loss, made_of, places, logits)
         outputs.loss = loss
         return (loss, outputs) if return_outputs else loss
 
@@ -307,7 +324,7 @@ class SageTrainer(StreamTrainer):
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
         """
-        The batches of one optimizer step, and their [`StepCounts`] over all processes, (5,).
+        The batches of one optimizer step, and their [`StepCounts`] over all processes, (6,).
 
         Every process takes part in the count at every step, whatever its batches hold, so none waits for another.
         """
@@ -317,30 +334,10 @@ class SageTrainer(StreamTrainer):
         fewest = self.guidance_objective.fewest_rows if self.guidance_objective is not None else (0, 0)
         counts = self.accelerator.reduce(count_rows(batches, self.task, fewest, device), reduction="sum")
         self._rows_seen = self._rows_seen.to(device) + counts
+        batches = self._set_refused_aside(batches)
         if isinstance(self.train_dataset, StreamedDataset):
-            batches = self._end_together(batches, num_batches, counts[0])
+            batches = self._end_together(batches, num_batches, counts[0] + counts[5])
         return batches, counts
-
-    def annotated_share(self) -> float | None:
-        """Share of the rows trained on so far that had a map, in [0, 1]; `None` if no maps were read."""
-        if self.guidance_objective is None or not self._rows_seen[0]:
-            return None
-        seen = StepCounts(*self._rows_seen.tolist())
-        return float(seen.annotated / seen.rows)
-
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As in `Trainer`, and see [`CheckpointTrainer`]; what an earlier call left unlogged is forgotten."""
-        self._terms.clear()
-        self._rows_seen.zero_()
-        return super().train(*args, **kwargs)
-
-    # ---- Logging ----
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the means of the terms since the last training log where the training loss is logged."""
-        if "loss" in logs:
-            logs |= self._terms.means(self.accelerator)
-        super().log(logs, start_time)
 
     # ---- Data ----
 
@@ -359,7 +356,7 @@ class SageTrainer(StreamTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         assert self._signature_columns is not None
-        added = ("pixel_values", "labels", "saliency", "saliency_mask")
+        added = ("pixel_values", "labels", "saliency", "saliency_mask", PLACE, REASON)
         self._signature_columns += [column for column in added if column not in self._signature_columns]
 
     def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
@@ -390,6 +387,7 @@ class SageTrainer(StreamTrainer):
             self.state,
             loading=how_to_load(self.accelerator.unwrap_model(self.model)),
             annotated=self.annotated_share(),
+            skipped_rows=self.skipped_rows(),
             energy=energy_of(self.callback_handler.callbacks),
             own_tags=self._tag_names,
             given=self._card,

@@ -10,6 +10,7 @@ import torch
 from transformers import TrainingArguments
 
 from .data.row_pictures import ANNOTATORS
+from .data.unusable import ON_ERROR
 from .forwarding import VIEW_FORWARDS
 from .objectives import GUIDANCE, Objective
 from .objectives.base import describe
@@ -42,8 +43,9 @@ class SageTrainingArguments(TrainingArguments):
             Weight of the one term of `"augment"`, `"cyborg"`, `"gradient"` (the paper's lambda) and `"attention"`;
             0 or more.
         degradation (`str`, *optional*, defaults to `"shuffle"`):
-            What replaces pixels in the views of `"sage"` and `"augment"`: `"blur"`, `"noise"`, `"mean"` or
-            `"shuffle"` (other pictures of the batch).
+            What replaces pixels in the views of `"sage"` and `"augment"`: `"blur"`, `"noise"`, `"mean"`, `"shuffle"`
+            (other pictures of the batch) or `"background"` (the same, without what is marked in them: for evidence
+            that is a small part of the picture, such as lesions).
         distance (`str`, *optional*, defaults to `"cosine"`): of embeddings: `"cosine"` or `"euclidean"`.
         margin (`float`, *optional*, defaults to 0.2): of the triplet term.
         triplet_weight (`float`, *optional*, defaults to 1.0): weight of the triplet term.
@@ -58,9 +60,14 @@ class SageTrainingArguments(TrainingArguments):
         saliency_control (`str`, *optional*, defaults to `"none"`):
             `"inverted"`, `"shuffled"`, `"center_gaussian"` or `"random_blobs"` (of equal area) in place of the maps,
             to see whether a gain comes from where humans looked.
+        saliency_dilation (`float`, *optional*, defaults to 0.0):
+            Grow what is marked by this share of the picture's shorter side and soften its edge, for any guidance; in
+            [0, 1). Small marks, drawn tightly, need it: 0.04 is 4 pixels of 96.
         view_forward (`str`, *optional*, defaults to `"auto"`):
             `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
-            `"auto"`: separate if the model has batch normalisation.
+            `"recomputed"`: views in parts whose activations are computed again in the backward pass, which needs
+            hardly more memory than plain training and has the same gradients; `"auto"`: separate if the model has
+            batch normalisation, concatenated if not.
         embedding_layer (`str`, *optional*):
             Name of the layer that makes the logits, or several names separated by commas; found by itself in models of
             transformers. Needed for any other module.
@@ -90,10 +97,20 @@ class SageTrainingArguments(TrainingArguments):
             Shuffle a training stream (`datasets.IterableDataset`) anew in each epoch, by the seed: its shards, and its
             rows by a buffer of this many, which holds them as they are stored. 0 leaves the stream's order alone.
             Other datasets are always shuffled as a whole.
+        tracked_pictures (`int`, *optional*, defaults to 4):
+            Show so many evaluated pictures with their maps and views at each evaluation, in the trackers that
+            `report_to` names (trackio, tensorboard, wandb), see [`PictureCallback`]; 0 for none.
         check_rows (`int`, *optional*, defaults to 2000):
             How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0
             for none. Of a stream, the first 100 at most. Rows that are not checked still raise an error that names
             them when training meets them.
+        on_error (`str`, *optional*, defaults to `"raise"`):
+            What becomes of a training row that can't be read: `"raise"` stops with an error that names it; `"skip"`
+            leaves it out of its batch, and counts it in the log (`skipped_rows`) and in `run.json`. Steps and all
+            other rows stay as they are.
+
+    `logging_nan_inf_filter` is off, as it waits for the device at every step to hide what [`SageTrainer`] stops at;
+    and `enable_jit_checkpoint` does nothing, as a checkpoint is always saved upon SIGTERM.
 
     Raises:
         `ValueError`: an unknown name, a number out of its range, or a setting of another guidance than the chosen one.
@@ -117,7 +134,7 @@ class SageTrainingArguments(TrainingArguments):
     guidance_weight: float = field(
         default=1.0, metadata={"help": "Weight of the term of augment, cyborg, gradient or attention."}
     )
-    degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean or shuffle."})
+    degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean, shuffle or background."})
     distance: str = field(default="cosine", metadata={"help": "cosine or euclidean."})
     margin: float = field(default=0.2, metadata={"help": "Margin of the triplet term."})
     triplet_weight: float = field(default=1.0, metadata={"help": "Weight of the triplet term."})
@@ -131,7 +148,12 @@ class SageTrainingArguments(TrainingArguments):
     saliency_control: str = field(
         default="none", metadata={"help": "inverted, shuffled, center_gaussian or random_blobs in place of the maps."}
     )
-    view_forward: str = field(default="auto", metadata={"help": "auto, concatenated or separate."})
+    saliency_dilation: float = field(
+        default=0.0, metadata={"help": "Grow what is marked by this share of the shorter side, softly."}
+    )
+    view_forward: str = field(
+        default="auto", metadata={"help": "auto, concatenated, separate, or recomputed: the least memory."}
+    )
     embedding_layer: str | None = field(default=None, metadata={"help": "Name of the layer that makes the logits."})
     freeze_backbone: bool = field(default=False, metadata={"help": "Train the head alone."})
     class_weights: list[str] | None = field(
@@ -159,16 +181,34 @@ class SageTrainingArguments(TrainingArguments):
     shuffle_buffer_size: int = field(
         default=0, metadata={"help": "Rows of a training stream to shuffle at a time, 0 for its own order."}
     )
+    tracked_pictures: int = field(
+        default=4,
+        metadata={"help": "Pictures with maps and views for trackio, tensorboard and wandb at each evaluation."},
+    )
     check_rows: int = field(
         default=2000, metadata={"help": "Rows to decode and check before training: -1 for all, 0 for none."}
     )
 
+    on_error: str = field(
+        default="raise",
+        metadata={"help": "raise, or skip: leave training rows that can't be read out, and count them."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide losses that are no numbers from the log; training stops at them."}
+    )
+
     def __post_init__(self) -> None:
+        self.enable_jit_checkpoint = False  # it saves amid a step; SageTrainer saves after it
         super().__post_init__()
         if not torch.accelerator.is_available():
             # There is nothing to pin memory for, and the data loader would warn in every epoch.
             self.dataloader_pin_memory = False
-        named = {"guidance": ("none", *GUIDANCE), "view_forward": VIEW_FORWARDS, "annotators": ANNOTATORS}
+        named = {
+            "guidance": ("none", *GUIDANCE),
+            "view_forward": VIEW_FORWARDS,
+            "annotators": ANNOTATORS,
+            "on_error": ON_ERROR,
+        }
         for name, choices in named.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"Unknown {name} {value!r}. Choose one of {', '.join(choices)}.")
@@ -197,6 +237,8 @@ class SageTrainingArguments(TrainingArguments):
                 )
         if self.shuffle_buffer_size < 0:
             raise ValueError(f"shuffle_buffer_size must be 0 or more, got {self.shuffle_buffer_size}.")
+        if self.tracked_pictures < 0:
+            raise ValueError(f"tracked_pictures must be 0 or more, got {self.tracked_pictures}.")
         if self.check_rows < -1:
             raise ValueError(f"check_rows must be -1 (all), 0 (none) or a number of rows, got {self.check_rows}.")
         self._check_settings()

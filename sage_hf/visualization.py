@@ -84,6 +84,20 @@ def overlaid(image: Image.Image, saliency: Tensor) -> Image.Image:
     return Image.fromarray(np.uint8(255 * ((1 - opacity) * (0.15 + 0.6 * grey) + opacity * colour)))
 
 
+def visible(saliency: Tensor, method: str) -> Tensor:
+    """
+    A model's map as it is drawn: in [0, 1], a gradient as far as its 99th percentile. A gradient has single pixels
+    that are far larger than all others, which would leave these black.
+
+    Args:
+        saliency (`torch.Tensor`): (height, width), not negative.
+        method (`str`): `"cam"` or `"gradient"`, see [`model_saliency`].
+    """
+    if method == "gradient" and (most := saliency.float().quantile(0.99)) > 0:
+        saliency = saliency / most
+    return saliency.clamp(0, 1)
+
+
 def alignment_grid(
     pixel_values: Tensor,
     saliency: Tensor,

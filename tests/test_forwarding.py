@@ -16,11 +16,9 @@ def pictures():
 
 def encoded(model, view_forward):
     x, views, rows = pictures()
-    capture = EmbeddingCapture(model)
-    try:
-        return Encoder(model, capture, view_forward=view_forward).encode(model, {"pixel_values": x}, views, rows)
-    finally:
-        capture.remove()
+    # The capture stays: a recomputation needs it.
+    encoder = Encoder(model, EmbeddingCapture(model), view_forward=view_forward)
+    return encoder.encode(model, {"pixel_values": x}, views, rows)
 
 
 @pytest.mark.parametrize("view_forward", VIEW_FORWARDS)
@@ -82,6 +80,8 @@ def test_concatenating_changes_the_anchor_with_batch_norm():
 
 @pytest.mark.parametrize("view_forward", VIEW_FORWARDS)
 def test_gradients_reach_the_parameters_through_all_three(model, view_forward):
+    if view_forward == "recomputed" and has_batch_norm(model):
+        return  # refused, as a test below has it
     for which in range(3):
         model.zero_grad()
         encoded(model.train(), view_forward)[which].embedding.square().sum().backward()
@@ -114,3 +114,39 @@ def test_other_inputs_follow_their_rows():
 def test_what_has_batch_norm():
     assert has_batch_norm(make_model("resnet"))
     assert not has_batch_norm(make_model("vit"))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_recomputed_views_have_the_gradients_of_kept_ones(dropout, monkeypatch):
+    # With dropout, the recomputation has to drop the same; so the reference passes the same parts, and keeps them.
+    def gradients():
+        model = make_model("vit").train()
+        for layer in model.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = dropout
+        torch.manual_seed(5)
+        anchor, positive, negative = encoded(model, "recomputed")
+        loss = anchor.logits.square().sum() + (positive.embedding * negative.embedding).sum() + positive.logits.sum()
+        loss.backward()
+        return loss.detach(), [parameter.grad for parameter in model.parameters()]
+
+    loss, recomputed = gradients()
+    monkeypatch.setattr("sage_hf.forwarding.checkpoint", lambda function, *args, use_reentrant: function(*args))
+    expected_loss, kept = gradients()
+    assert loss == expected_loss
+    for one, other in zip(recomputed, kept, strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+
+
+def test_recomputed_views_are_refused_with_batch_norm():
+    with pytest.raises(ValueError, match="gradient_checkpointing=True"):
+        encoded(make_model("resnet"), "recomputed")
+
+
+def test_the_capture_keeps_no_graph_after_a_recomputation():
+    model = make_model("vit").train()
+    x, views, rows = pictures()
+    capture = EmbeddingCapture(model)
+    encodings = Encoder(model, capture, view_forward="recomputed").encode(model, {"pixel_values": x}, views, rows)
+    sum(encoding.logits.sum() for encoding in encodings).backward()
+    assert not capture._embeddings

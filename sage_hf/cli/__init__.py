@@ -13,8 +13,11 @@ COMMANDS = {
     "train": "fine-tune an image classifier on a dataset with saliency maps",
     "evaluate": "measure a model on a dataset: metrics, calibration, open set, where it looks",
     "annotate": "mark what matters in pictures by hand, on a page of this machine",
+    "report": "write a run as one HTML page: curves, metrics, calibration, ROC, pictures, settings",
+    "view": "look at a dataset, and at where models look in it: PNG grids and HTML pages",
     "data": "build, check, share and load saliency datasets",
     "models": "list the architectures that can be trained",
+    "space": "write a Space where visitors try a model, and run it here",
     "push": "publish a run's folder on the Hub",
 }
 

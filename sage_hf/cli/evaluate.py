@@ -31,8 +31,10 @@ def run(argv: list[str]) -> None:
             splits=args.split,
             unknown=[os.path.expanduser(value) for value in args.unknown],
             bona_fide=args.bona_fide,
+            attack_type_column=args.attack_type_column,
             threshold_split=args.threshold_split,
             saliency=args.saliency,
+            faithfulness=args.faithfulness,
             bootstrap_resamples=args.bootstrap_resamples,
             per_device_eval_batch_size=args.batch_size,
             image_column=args.image_column,
@@ -67,10 +69,16 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="CLASS",
-        help="classes of the dataset that the model does not know, or one other dataset: open-set figures",
+        help="classes of the dataset that the model does not know, or one other dataset: open-set figures (default: "
+        "what the model's run left out)",
     )
     parser.add_argument(
         "--bona_fide", metavar="CLASS", help="the class that is no attack: figures of presentation attack detection"
+    )
+    parser.add_argument(
+        "--attack_type_column",
+        metavar="NAME",
+        help="column with the type of attack of each row (default: the class, or what the run's --leave_out went by)",
     )
     parser.add_argument(
         "--threshold_split",
@@ -78,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
         help="split whose equal error rate sets the threshold of APCER and BPCER (0.5 without it)",
     )
     parser.add_argument("--saliency", action="store_true", help="compare where the model looks with the maps")
+    parser.add_argument(
+        "--faithfulness",
+        action="store_true",
+        help="remove pixels by order of the model's and of the human maps, and see what becomes of the predictions",
+    )
     parser.add_argument(
         "--bootstrap_resamples",
         type=int,
@@ -101,6 +114,7 @@ def summary(results: dict[str, Any]) -> str:
         lines += ["", f"{split}: {rows} rows"]
         metrics = {name: {"value": value} for name, value in results["metrics"][split].items()}
         lines += _block("", metrics | results["intervals"][split])
+        lines += _block("ranking", results.get("ranking", {}).get(split))
         lines += _block("calibration", results.get("calibration", {}).get(split))
         unknown = results.get("unknown_rows", {}).get(split)
         lines += _block(f"open set, {unknown} rows of unknown classes", results.get("open_set", {}).get(split))
@@ -112,7 +126,20 @@ def summary(results: dict[str, Any]) -> str:
         pictures = alignment.pop("pictures", 0)
         for method, figures in alignment.items():
             lines += _block(f"where it looks ({method}) against the maps of {pictures} pictures", figures)
+        removal = dict(results.get("faithfulness", {}).get(split, {}))
+        pictures = removal.pop("pictures", 0)
+        for name, figures in removal.items():
+            lines += _block(f"{REMOVALS.get(name, name)}, {pictures} pictures", figures)
     return "\n".join(lines)
+
+
+REMOVALS = {
+    "cam": "pixels removed by its class activation map",
+    "gradient": "pixels removed by its input gradient",
+    "human": "pixels removed by the human map",
+    "marked_region": "without the marked region, and with nothing else",
+}
+"""What the parts of the figures of faithfulness are called."""
 
 
 def _block(title: str, figures: dict[str, dict[str, float]] | None) -> list[str]:

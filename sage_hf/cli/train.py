@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import datasets
 from huggingface_hub import HfApi
 from transformers import AutoConfig, AutoImageProcessor, HfArgumentParser, set_seed
 from transformers.trainer_utils import TrainOutput
@@ -22,6 +23,7 @@ from ..data.paths import check_folder
 from ..data.saliency import DataError
 from ..evaluation import METRICS
 from ..evaluation.model_alignment import align_splits
+from ..evaluation.protocols import LeftOut, leave_out
 from ..evaluation.trainer_metrics import figures_of, metric_intervals
 from ..heads import how_to_load, load_image_classifier
 from ..hub.push import fetch_card, push_run
@@ -30,6 +32,7 @@ from ..hub.revisions import model_revision, revision_of
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
+from ..whole_checkpoints import resumed_checkpoint
 from .card_material import comparable, draw_alignment, draw_pictures, fingerprint, read_compared_run
 from .config import read_config, set_defaults
 from .model_options import add_adapters, needs_interpolation, resize_inputs
@@ -61,6 +64,16 @@ class RunArguments:
             "help": "single_label_classification, multi_label_classification or regression; read from the labels "
             "if not given."
         },
+    )
+    leave_out: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Classes, or values of leave_out_column, to keep out of training and validation: sage-hf evaluate "
+            "takes their rows for unknown ones."
+        },
+    )
+    leave_out_column: str | None = field(
+        default=None, metadata={"help": "Column that leave_out goes by, attack_type say; the labels if not given."}
     )
     image_size: int | None = field(
         default=None, metadata={"help": "Side of the pictures in pixels, if not the checkpoint's own."}
@@ -143,6 +156,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     if (address := on_hub(resume)) is not None:
         find_checkpoint(address, hub)  # said now if there is none; fetched when training starts
     else:
+        resume = args.resume_from_checkpoint = resumed_checkpoint(resume, str(args.output_dir))
         check_output_dir(args.output_dir, resume)
 
     check_folder(run_args.model)
@@ -163,6 +177,15 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     )
     if run_args.train_split not in splits:
         raise DataError(f"{run_args.dataset} has no split {run_args.train_split!r}; it has {', '.join(splits)}.")
+    protocol: dict[str, Any] = {}
+    if run_args.leave_out:
+        if isinstance(splits, datasets.IterableDatasetDict):
+            raise ValueError("leave_out reads all labels beforehand, which streaming is there to avoid: drop one.")
+        left_out = LeftOut(run_args.leave_out_column or args.label_column, tuple(run_args.leave_out))
+        splits, _ = leave_out(splits, left_out.column, left_out.values, args.label_column, run_args.train_split)
+        protocol = {"left_out": left_out.to_dict()}
+    elif run_args.leave_out_column is not None:
+        raise ValueError("leave_out_column says what leave_out goes by: name the values with leave_out.")
     data = fingerprint(splits, args)
     compared = [read_compared_run(folder, data) for folder in run_args.compare_with]
     names = class_names(splits, args.label_column)
@@ -196,6 +219,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         processing_class=processor,
         compute_metrics=METRICS[problem_type],
     )
+    trainer.protocol = protocol
     # Checked now as well, so that no bad row of a test split turns up when training is over.
     evaluated: dict[str, Any] = {
         # The Trainer has prepared and checked the one that it evaluates on as it goes.

@@ -9,10 +9,14 @@ import datasets
 import numpy as np
 import torch
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 from .labels import inner_feature
 from .saliency import DataError
 from .transforms import AlignedTransform
+from .unusable import PLACE, REASON
+
+logger = logging.get_logger(__name__)
 
 
 def check_columns(
@@ -79,6 +83,19 @@ def readable(
     return dataset
 
 
+def report_problems(problems: list[str], *, skip: bool) -> None:
+    """
+    Raise what a check has found, or warn of it where such rows are to be skipped.
+
+    Raises:
+        [`DataError`]: there are problems, and they are not skipped.
+    """
+    if problems and not skip:
+        raise DataError("\n".join(["the data can't be trained on (the first problems found):", *problems]))
+    for problem in problems:
+        logger.warning("Will be left out: %s", problem)
+
+
 class Augmentation:
     """
     The randomness of a row's augmentation: a function of seed, epoch and row, and of nothing else.
@@ -118,6 +135,8 @@ class TransformedDataset(torch.utils.data.Dataset):
         transform ([`AlignedTransform`]): applied to a row when it is read.
         name (`str`): what errors call the dataset, as in `"train dataset"`.
         augmentation ([`Augmentation`], *optional*): the randomness of the transform.
+        on_error (`str`, *optional*): in training, what becomes of a row that can't be used: `"raise"`, or `"skip"`,
+            which gives its place and the reason in its stead. All rows have their place with them then.
 
     Raises:
         [`DataError`]: when a row is read that can't be used; the message names dataset, row and column.
@@ -129,7 +148,9 @@ class TransformedDataset(torch.utils.data.Dataset):
         transform: AlignedTransform,
         name: str,
         augmentation: Augmentation | None = None,
+        on_error: str | None = None,
     ):
+        self.on_error = on_error
         self.dataset, self.transform, self.name = readable(dataset, transform), transform, name
         self.augmentation = augmentation or Augmentation(0)
 
@@ -138,9 +159,28 @@ class TransformedDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         try:
-            return self.transform(self.dataset[index], self.augmentation.generator(index))
+            inputs = self.transform(self.dataset[index], self.augmentation.generator(index))
         except DataError as error:
-            raise DataError(f"{self.name}, row {index}, {error}") from error.__cause__
+            reason = f"{self.name}, row {index}, {error}"
+            if self.on_error == "skip":
+                return {PLACE: [index], REASON: reason}
+            raise DataError(reason) from error.__cause__
+        return inputs if self.on_error is None else inputs | {PLACE: [index]}
+
+    def first_row(self) -> dict[str, Any]:
+        """The first row that can be used, as evaluation has it."""
+        for index in range(len(self)):
+            try:
+                return self.transform(self.dataset[index], self.augmentation.generator(index))
+            except DataError:
+                continue
+        raise DataError(f"{self.name}: no row can be used.")
+
+    def name_row(self, place: list[int]) -> str:
+        """What an error calls the row of an index: its number, and its picture's file if that is known."""
+        picture = self.dataset[place[0]].get(self.transform.image_column)
+        file = picture.get("path") if isinstance(picture, dict) else None
+        return f"row {place[0]}" + (f" ({file})" if file else "")
 
     def check(self, rows: int, *, process_index: int = 0, num_processes: int = 1) -> None:
         """
@@ -152,13 +192,13 @@ class TransformedDataset(torch.utils.data.Dataset):
             num_processes (`int`, *optional*, defaults to 1): how many processes check.
 
         Raises:
-            [`DataError`]: an empty dataset; up to five rows that can't be used, and why; a whole dataset without a map
-                where maps are wanted.
+            [`DataError`]: an empty dataset; up to five rows that can't be used, and why, unless such rows are skipped;
+                a whole dataset without a map where maps are wanted.
         """
         if len(self) == 0:
             raise DataError(f"{self.name}: the dataset is empty.")
         thorough = copy(self)
-        thorough.transform = self.transform.reading_all_maps()
+        thorough.transform, thorough.on_error = self.transform.reading_all_maps(), None
         count = len(self) if rows < 0 else min(rows, len(self))
         problems: list[str] = []
         annotated = 0
@@ -170,8 +210,7 @@ class TransformedDataset(torch.utils.data.Dataset):
                 problems.append(str(error))
                 if len(problems) == 5:
                     break
-        if problems:
-            raise DataError("\n".join(["the data can't be trained on (the first problems found):", *problems]))
+        report_problems(problems, skip=self.on_error == "skip" and len(problems) < len(share))
         if self.transform.saliency_column is not None and not annotated and len(share) == len(self):
             raise DataError(
                 f"{self.name}, column {self.transform.saliency_column!r}: no row has a map that marks anything: there "

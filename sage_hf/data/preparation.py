@@ -122,6 +122,7 @@ class Preparation:
             stored=class_names_of(feature),
             lists=None if feature is None else lists_classes(feature),
         )
+        on_error = args.on_error if training else None
         if isinstance(dataset, datasets.IterableDataset):
             split: dict[str, Any] = {}
             if training:
@@ -130,10 +131,11 @@ class Preparation:
                     "shuffle_buffer_size": args.shuffle_buffer_size,
                     "process_index": args.process_index,
                     "num_processes": args.world_size,
+                    "on_error": on_error,
                 }
             prepared: Any = StreamedDataset(dataset, transform, described, **split)
         else:
-            prepared = TransformedDataset(dataset, transform, described, self.augmentation)
+            prepared = TransformedDataset(dataset, transform, described, self.augmentation, on_error)
         if check and args.check_rows:
             prepared.check(args.check_rows, process_index=args.process_index, num_processes=args.world_size)
         return prepared

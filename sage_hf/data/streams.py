@@ -11,9 +11,10 @@ import datasets
 import torch
 from datasets.distributed import split_dataset_by_node
 
-from .dataset import Augmentation, readable
+from .dataset import Augmentation, readable, report_problems
 from .saliency import DataError
 from .transforms import AlignedTransform
+from .unusable import PLACE, REASON
 
 CHECKED_ROWS = 100
 """Rows of a stream that are read beforehand at most: more would have to be downloaded twice."""
@@ -43,6 +44,7 @@ class StreamedDataset(torch.utils.data.IterableDataset):
         shuffle_buffer_size (`int`, *optional*, defaults to 0): rows in the buffer; 0 leaves the order alone.
         process_index (`int`, *optional*, defaults to 0): whose rows to read.
         num_processes (`int`, *optional*, defaults to 1): over how many processes rows are split.
+        on_error (`str`, *optional*): as for [`~sage_hf.data.dataset.TransformedDataset`].
 
     Raises:
         [`DataError`]: the stream is split already; when a row is read that can't be used, with a message that names
@@ -76,7 +78,9 @@ class StreamedDataset(torch.utils.data.IterableDataset):
         shuffle_buffer_size: int = 0,
         process_index: int = 0,
         num_processes: int = 1,
+        on_error: str | None = None,
     ):
+        self.on_error = on_error
         if dataset._distributed is not None:
             raise DataError(
                 f"{name}: the stream is split over processes already, which the Trainer does by itself. Pass it whole."
@@ -99,7 +103,7 @@ class StreamedDataset(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         skipped = self._rows_to_skip()
         for count, row in enumerate(self.stream):
-            yield {} if count < skipped else self._transformed(row)
+            yield {} if count < skipped else self._placed(row)
 
     def set_epoch(self, epoch: int) -> None:
         """
@@ -126,8 +130,29 @@ class StreamedDataset(torch.utils.data.IterableDataset):
         self._skip.copy_(torch.tensor([epoch, batches, batch_size]))
 
     def first_row(self) -> dict[str, Any]:
-        """The first row of the whole stream, whichever process it belongs to."""
-        return self._transformed(next(iter(self._whole)))
+        """The first row of the whole stream that can be used, whichever process it belongs to."""
+        for row in self._whole:
+            try:
+                return self._transformed(row)
+            except DataError:
+                if self.on_error != "skip":
+                    raise
+        raise DataError(f"{self.name}: no row can be used.")
+
+    def name_row(self, place: list[int]) -> str:
+        """What an error calls the row of a shard and its index there."""
+        shard, index = place
+        return f"row {index} of the stream" if self._whole.num_shards == 1 else f"row {index} of shard {shard}"
+
+    def _placed(self, row: dict[str, Any]) -> dict[str, Any]:
+        place = [row[SHARD], row[ROW]]
+        try:
+            inputs = self._transformed(row)
+        except DataError as error:
+            if self.on_error == "skip":
+                return {PLACE: place, REASON: str(error)}
+            raise
+        return inputs if self.on_error is None else inputs | {PLACE: place}
 
     def _rows_to_skip(self) -> int:
         epoch, batches, batch_size = self._skip.tolist()
@@ -143,8 +168,7 @@ class StreamedDataset(torch.utils.data.IterableDataset):
         try:
             return (transform or self.transform)(row, generator)
         except DataError as error:
-            place = f"row {index} of the stream" if self._whole.num_shards == 1 else f"row {index} of shard {shard}"
-            raise DataError(f"{self.name}, {place}, {error}") from error.__cause__
+            raise DataError(f"{self.name}, {self.name_row([shard, index])}, {error}") from error.__cause__
 
     def steps(self, batch_size: int, accumulation_steps: int = 1) -> int | None:
         """Optimizer steps of a pass over the stream, of batches of `batch_size` rows; `None` if that isn't known."""
@@ -179,8 +203,7 @@ class StreamedDataset(torch.utils.data.IterableDataset):
                 problems.append(str(error))
         if not found:
             raise DataError(f"{self.name}: the stream is empty.")
-        if problems:
-            raise DataError("\n".join(["the data can't be trained on (the first problems found):", *problems]))
+        report_problems(problems, skip=self.on_error == "skip" and len(problems) < found)
         if transform.saliency_column is not None and not annotated and found < count and num_processes == 1:
             raise DataError(
                 f"{self.name}, column {transform.saliency_column!r}: no row has a map that marks anything: there is "

@@ -203,13 +203,17 @@ class AlignedTransform:
 
     def _process_map(self, saliency: Image.Image, shape: torch.Size) -> torch.Tensor | None:
         size = shape[-2:]
-        values = (_resized(saliency, size) if self._only_resizes else self._replayed(saliency)) / 255
+        if self._only_resizes:
+            values = _resized(saliency, size)
+            # In place: with small pictures, what a map costs is memory.
+            return values.float().div_(255) if values.any() else None
+        values = self._replayed(saliency)
         if values.shape[-2:] != size:
             raise DataError(
                 f"{type(self.processor).__name__} makes pictures of {tuple(size)} but maps of "
                 f"{tuple(values.shape[-2:])}; it can't be replayed on maps."
             )
-        return values.clamp(0, 1) if values.max() > 0 else None
+        return values.div_(255).clamp_(0, 1) if values.max() > 0 else None
 
     def _replayed(self, saliency: Image.Image, channels: int | None = None) -> torch.Tensor:
         """The processor's own geometry of a map, from 0 to 255."""
@@ -220,7 +224,9 @@ class AlignedTransform:
     @cached_property
     def _only_resizes(self) -> bool:
         """Whether the processor does to noise what a plain resize does, pixel for pixel."""
-        return self._same_on_noise(self._replayed, lambda noise: _resized(noise, self._replayed(noise).shape[-2:]))
+        return self._same_on_noise(
+            self._replayed, lambda noise: _resized(noise, self._replayed(noise).shape[-2:]).float()
+        )
 
     @cached_property
     def _map_channels(self) -> int:
@@ -288,9 +294,9 @@ def crop_map(saliency: Image.Image, box: tuple[int, int, int, int], picture_size
 
 
 def _resized(grey: Image.Image, size: torch.Size) -> torch.Tensor:
-    """A grey picture at (height, width), as (1, height, width) of numbers from 0 to 255."""
+    """A grey picture at (height, width), as (1, height, width) of whole numbers from 0 to 255."""
     height, width = size
-    return torch.from_numpy(np.array(grey.resize((width, height), Image.Resampling.BILINEAR)))[None].float()
+    return torch.from_numpy(np.array(grey.resize((width, height), Image.Resampling.BILINEAR)))[None]
 
 
 def picture_bands(picture: Any, num_channels: int) -> list[Image.Image]:

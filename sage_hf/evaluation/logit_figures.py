@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import softmax
+from scipy.stats import rankdata
 
 from .calibration import Calibration
 from .intervals import bootstrap_intervals
@@ -29,6 +30,30 @@ def calibration_figures(logits: np.ndarray, labels: np.ndarray, resamples: int) 
 
     def compute(probabilities: np.ndarray, references: np.ndarray) -> dict[str, float]:
         return metric._compute(probabilities, references)
+
+    return bootstrap_intervals(compute, softmax(logits.astype(np.float64), axis=1), labels, resamples=resamples)
+
+
+def ranking_figures(logits: np.ndarray, labels: np.ndarray, resamples: int) -> Figures:
+    """
+    The macro AUROC of a softmax classifier, as [`Classification`] defines it, with its 95% interval over rows.
+
+    Nothing if all rows are of one class, of which there is no AUROC.
+
+    Args:
+        logits (`numpy.ndarray`): (rows, classes).
+        labels (`numpy.ndarray`): (rows,).
+        resamples (`int`): for the interval; 0 for none.
+    """
+
+    def compute(probabilities: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        occurring, counts = np.unique(references, return_counts=True)
+        if len(occurring) < 2:
+            return {}
+        # All classes at once by Mann and Whitney's ranks: a thousand resamples ask for it.
+        ranks = rankdata(probabilities[:, occurring], axis=0)
+        wins = (ranks * (references[:, None] == occurring)).sum(axis=0) - counts * (counts + 1) / 2
+        return {"auroc": float((wins / (counts * (len(references) - counts))).mean())}
 
     return bootstrap_intervals(compute, softmax(logits.astype(np.float64), axis=1), labels, resamples=resamples)
 

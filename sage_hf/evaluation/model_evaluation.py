@@ -32,8 +32,11 @@ from .logit_figures import (
     calibration_figures,
     equal_error_threshold,
     open_set_figures,
+    ranking_figures,
 )
 from .model_alignment import align_splits
+from .model_faithfulness import faithfulness_of_splits
+from .protocols import LeftOut, unknown_rows, values_of
 from .trainer_metrics import METRICS, figures_of, metric_intervals
 
 
@@ -47,9 +50,12 @@ def evaluate_model(
     splits: Sequence[str] | None = None,
     unknown: Sequence[str] = (),
     bona_fide: str | None = None,
+    attack_type_column: str | None = None,
     threshold_split: str | None = None,
     saliency: bool = False,
+    faithfulness: bool = False,
     bootstrap_resamples: int = 1000,
+    predictions: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
     """
@@ -67,25 +73,35 @@ def evaluate_model(
         dataset_revision (`str`, *optional*): branch, tag or commit of the dataset.
         splits (`Sequence[str]`, *optional*): splits to evaluate on; all labelled ones but `train` if not given.
         unknown (`Sequence[str]`, *optional*): classes of the dataset that the model doesn't know; or one other
-            dataset, whose split of the same name (or its only one) is used, whatever its labels.
+            dataset, whose split of the same name (or its only one) is used, whatever its labels. If not given, what
+            the model's run left out (`--leave_out`), as far as the dataset has it.
         bona_fide (`str`, *optional*): the class that is no attack: figures of presentation attack detection, with the
             probability of all other classes together as the score. Rows of unknown classes of the dataset are attacks
             of further types.
+        attack_type_column (`str`, *optional*): names the type of attack of each row, for `bona_fide`; the class if not
+            given, or the column that the model's run went by when it left something out.
         threshold_split (`str`, *optional*): the split whose equal error rate sets the threshold of APCER and BPCER;
             it gets no such figures itself. The threshold is 0.5 if not given.
         saliency (`bool`, *optional*, defaults to `False`): compare where the model looks with the dataset's maps.
+        faithfulness (`bool`, *optional*, defaults to `False`): measure what becomes of predictions when pixels are
+            removed by order of the model's maps and of the dataset's.
         bootstrap_resamples (`int`, *optional*, defaults to 1000): for the 95% intervals; 0 for none.
+        predictions (`bool`, *optional*, defaults to `False`): return what was predicted as well, row by row.
         **settings: more of [`SageTrainingArguments`], such as `per_device_eval_batch_size`, `label_column`, `use_cpu`.
 
     Returns:
         `dict`: `model`, `dataset` and their `..._revision` (the commit, `None` for a local one), `problem_type`,
-        `classes`, `rows` by split, and by split
+        `classes`, `left_out` (if the model's run left anything out), `rows` by split, and by split
         - `metrics`: the loss and the metrics of the problem type;
         - `intervals`: `value`, `low` and `high` of each;
+        - `ranking`: likewise, the macro AUROC of a single-label classifier;
         - `calibration`: likewise, [`Calibration`] of a single-label classifier;
         - `open_set`: likewise, [`OpenSet`], with `unknown`;
         - `presentation_attack`: likewise, [`PresentationAttack`], with `bona_fide`;
-        - `saliency_alignment`: see [`model_alignment`], with `saliency`.
+        - `saliency_alignment`: see [`model_alignment`], with `saliency`;
+        - `faithfulness`: see [`model_faithfulness`], with `faithfulness`;
+        - `predictions`: `logits` (rows, classes) and `labels` as arrays, and with `unknown` the `unknown_logits` of
+          rows of unknown classes, with `predictions`.
 
     Raises:
         [`DataError`]: a split, column or class that isn't there, or rows that can't be read.
@@ -140,6 +156,13 @@ def evaluate_model(
             feature = rows[evaluated[0]].features[args.label_column]
             config.problem_type = problem_type_of(feature, config.num_labels)  # type: ignore[assignment]
         problem_type = str(config.problem_type)
+        left_out = LeftOut.of(trained)
+        by_class = left_out is not None and left_out.column == args.label_column
+        if left_out is not None and by_class and not unknown:
+            unknown = [value for value in left_out.values if value in _stored_classes(rows, args.label_column)]
+        elif left_out is not None and not by_class and attack_type_column is None:
+            has_column = any(left_out.column in split.column_names for split in rows.values())
+            attack_type_column = left_out.column if has_column else None
         _check_attacks(problem_type, output_names(config), unknown, bona_fide, threshold_split, evaluated)
         trainer = SageTrainer(
             classifier,
@@ -150,9 +173,12 @@ def evaluate_model(
         trainer.remove_callback(PrinterCallback)
         other = _other_dataset(rows, unknown, args)
         read = {name: rows[name] for name in dict.fromkeys([*evaluated, *filter(None, [threshold_split])])}
-        found = _Predictions(trainer, read, () if other is not None else unknown)
+        found = _Predictions(
+            trainer, read, () if other is not None else unknown, None if by_class else left_out, attack_type_column
+        )
         resamples = bootstrap_resamples
         config_file = CONFIG_NAME if how_to_load(classifier) != "adapter" else ADAPTER_CONFIG_NAME
+        strange: dict[str, np.ndarray] = {}
         results: dict[str, Any] = {
             "model": str(model),
             "model_revision": model_revision(str(model), revision, config_file),
@@ -162,6 +188,7 @@ def evaluate_model(
             else revision_of(rows, str(dataset), dataset_revision, HfApi()),
             "problem_type": problem_type,
             "classes": found.classes,
+            **({} if left_out is None else {"left_out": left_out.to_dict()}),
             "rows": {name: len(found.known[name]) for name in evaluated},
             "metrics": {name: figures_of(found.of[name], name) for name in evaluated},
             "intervals": {name: metric_intervals(found.of[name], problem_type, resamples) for name in evaluated},
@@ -170,7 +197,10 @@ def evaluate_model(
             results["calibration"] = {
                 name: calibration_figures(*found.logits_and_labels(name), resamples) for name in evaluated
             }
-        if unknown:
+            results["ranking"] = {
+                name: ranking_figures(*found.logits_and_labels(name), resamples) for name in evaluated
+            }
+        if unknown or found.strange:
             strange = found.strange
             if other is not None:
                 strange = {
@@ -196,19 +226,33 @@ def evaluate_model(
         if saliency:
             known = {name: found.known[name] for name in evaluated}
             results["saliency_alignment"] = align_splits(trainer, known, resamples)
+        if faithfulness:
+            known = {name: found.known[name] for name in evaluated}
+            results["faithfulness"] = faithfulness_of_splits(trainer, known, resamples)
+        if predictions:
+            results["predictions"] = {
+                name: dict(zip(("logits", "labels"), found.logits_and_labels(name), strict=True))
+                | ({"unknown_logits": strange[name]} if name in strange else {})
+                for name in evaluated
+            }
     return results
 
 
 class _Predictions:
     """What a model predicts for the rows of several splits, those of known and those of unknown classes."""
 
-    def __init__(self, trainer: SageTrainer, splits: dict[str, datasets.Dataset], unknown: Sequence[str]):
+    def __init__(
+        self,
+        trainer: SageTrainer,
+        splits: dict[str, datasets.Dataset],
+        unknown: Sequence[str],
+        left_out: LeftOut | None = None,
+        attack_type_column: str | None = None,
+    ):
         self.trainer, self.label_column = trainer, trainer.args.label_column
         self.classes = output_names(trainer.model_config)
-        parts = {
-            name: known_and_unknown(split, self.label_column, self.classes, unknown, f"{name} split")
-            for name, split in splits.items()
-        }
+        self.attack_type_column = attack_type_column
+        parts = {name: self._divided(name, split, unknown, left_out) for name, split in splits.items()}
         self.known = {name: known for name, (known, _) in parts.items()}
         self.unknown = {name: others for name, (_, others) in parts.items() if len(others)}
         prepared = {}
@@ -222,6 +266,13 @@ class _Predictions:
             for name, others in self.unknown.items()
         }
 
+    def _divided(
+        self, name: str, split: datasets.Dataset, unknown: Sequence[str], left_out: LeftOut | None
+    ) -> tuple[datasets.Dataset, datasets.Dataset]:
+        trained_for, left = (split, None) if left_out is None else unknown_rows(split, left_out)
+        known, others = known_and_unknown(trained_for, self.label_column, self.classes, unknown, f"{name} split")
+        return known, others if left is None else datasets.concatenate_datasets([others, left])
+
     def logits_and_labels(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Of the rows of known classes of a split."""
         return np.asarray(self.of[name].predictions), np.asarray(self.of[name].label_ids)
@@ -234,15 +285,17 @@ class _Predictions:
 
     def attacks(self, name: str, bona_fide: str) -> tuple[np.ndarray, list[str | None]]:
         """How much like an attack each row of a split is, and the type of attack that it is, `None` for none."""
-        logits, labels = self.logits_and_labels(name)
-        kinds = [self.classes[label] for label in labels]
+        logits, _ = self.logits_and_labels(name)
+        kinds = self._kinds(self.known[name], bona_fide)
         if name in self.unknown:
-            others = self.unknown[name]
-            stored = class_names_of(others.features[self.label_column]) or []
-            kinds += [stored[label] for label in others.with_format(None)[self.label_column]]
+            kinds += self._kinds(self.unknown[name], bona_fide)
             logits = np.concatenate([logits, self.strange[name]])
-        scores = attack_scores(logits, self.classes.index(bona_fide))
-        return scores, [None if kind == bona_fide else kind for kind in kinds]
+        return attack_scores(logits, self.classes.index(bona_fide)), kinds
+
+    def _kinds(self, rows: datasets.Dataset, bona_fide: str) -> list[str | None]:
+        classes = values_of(rows, self.label_column)
+        types = classes if self.attack_type_column is None else values_of(rows, self.attack_type_column)
+        return [None if kind == bona_fide else named or kind for kind, named in zip(classes, types, strict=True)]
 
 
 def _load_trained(path: str, revision: str) -> tuple[Any, dict[str, Any]]:
@@ -290,12 +343,16 @@ def _check_attacks(
         )
 
 
+def _stored_classes(rows: datasets.DatasetDict, label_column: str) -> set[str]:
+    features = [split.features[label_column] for split in rows.values() if label_column in split.features]
+    return {name for feature in features for name in class_names_of(feature) or []}
+
+
 def _other_dataset(
     rows: datasets.DatasetDict, unknown: Sequence[str], args: SageTrainingArguments
 ) -> datasets.DatasetDict | None:
     """The dataset that `unknown` names, `None` if it names classes."""
-    features = [split.features[args.label_column] for split in rows.values() if args.label_column in split.features]
-    stored = {name for feature in features for name in class_names_of(feature) or []}
+    stored = _stored_classes(rows, args.label_column)
     if not unknown or set(unknown) <= stored:
         return None
     if len(unknown) > 1:

@@ -72,6 +72,8 @@ class RunRecord:
         description (`str`, *optional*): what it is and what for, in words.
         annotation (`str`, *optional*): how the maps came about, in words.
         annotated (`float`, *optional*): share of trained rows that had a map, in [0, 1].
+        skipped_rows (`dict`, *optional*): training rows that could not be used and were left out: how many, how often
+            one had its turn, and why; see [`SageTrainer.skipped_rows`].
         seconds (`float`, *optional*): training time.
         energy (`dict[str, float]`, *optional*): `kwh` and `co2_kg`, as codecarbon measured them.
         log (`list[dict]`): rows of the training log by step.
@@ -101,6 +103,7 @@ class RunRecord:
     description: str | None = None
     annotation: str | None = None
     annotated: float | None = None
+    skipped_rows: dict[str, Any] | None = None
     seconds: float | None = None
     energy: dict[str, float] | None = None
     log: list[dict[str, float]] = field(default_factory=list)
@@ -143,6 +146,7 @@ def record_run(
     *,
     loading: str,
     annotated: float | None,
+    skipped_rows: dict[str, Any] | None,
     energy: dict[str, float] | None,
     own_tags: list[str],
     given: dict[str, Any],
@@ -156,6 +160,7 @@ def record_run(
         state ([`~transformers.TrainerState`]): with the log.
         loading (`str`): see [`RunRecord`].
         annotated (`float`, *optional*): see [`RunRecord`].
+        skipped_rows (`dict`, *optional*): see [`RunRecord`].
         energy (`dict[str, float]`, *optional*): see [`RunRecord`].
         own_tags (`list[str]`): tags of every card.
         given (`dict`): what `create_model_card` was given: fields of [`RunRecord`], and `finetuned_from` of `Trainer`.
@@ -183,6 +188,7 @@ def record_run(
         "log": training_log(state),
         "kept_step": _kept_step(args, state),
         "annotated": annotated,
+        "skipped_rows": skipped_rows,
         "energy": energy,
     }
     return RunRecord(

@@ -59,6 +59,7 @@ def test_two_processes_train_as_one(tmp_path, kind, batch_size):
     [
         ("--settings", '{"class_weights": ["0.2", "1", "3"], "label_smoothing_factor": 0.1, "freeze_backbone": true}'),
         ("--own-loss",),
+        ("--settings", '{"view_forward": "recomputed", "degradation": "blur"}'),
         # It differentiates twice, and a process may have no row to do so.
         ("--settings", '{"guidance": "gradient"}', "--eager"),
     ],

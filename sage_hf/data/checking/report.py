@@ -102,7 +102,9 @@ def check_dataset(
         allow (`Sequence[str]`, *optional*): names of checks whose errors don't fail the dataset.
         num_proc (`int`, *optional*, defaults to 1): threads that decode pictures: they help with photographs of some
             megapixels, and gain nothing on small pictures. The report doesn't depend on it.
-        image_column, saliency_column, label_column (`str`, *optional*): names of the columns.
+        image_column (`str`, *optional*, defaults to `"image"`): name of the picture column.
+        saliency_column (`str`, *optional*, defaults to `"saliency"`): name of the saliency column.
+        label_column (`str`, *optional*, defaults to `"label"`): name of the label column.
         name (`str`, *optional*): configuration of the dataset.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
         splits (`Sequence[str]`, *optional*): those to read; all if not given.
