@@ -80,7 +80,7 @@ function show() {
   $("guess-bar").hidden = !guessed;
   for (const input of $("label-list").querySelectorAll("input")) input.checked = input.value === label;
   const begun = states[index] !== "open" || saver.dirty;
-  $("status").textContent = described(begun ? status : "open", mask.source);
+  $("status").textContent = described(begun ? status : "open", guessed ? "human" : mask.source);
   $("status").dataset.status = status;
 }
 
