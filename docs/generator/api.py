@@ -53,8 +53,7 @@ def _page_of(path: str, index: NameIndex) -> str:
 
 
 def _page(title: str, lead: str, paths: dict[str, str], index: NameIndex) -> str:
-    # What is imported by a short path is what most readers are after.
-    order = sorted(paths, key=lambda path: (paths[path] == path, paths[path].count("."), paths[path].lower()))
+    order = sorted(paths, key=lambda path: _rank(path, paths[path]))
     rows = [
         f"| [`{_name(path)}`][{path}] | `{_import(path, paths[path], index)}` | {_summary(path, index)} |"
         for path in order
@@ -63,6 +62,11 @@ def _page(title: str, lead: str, paths: dict[str, str], index: NameIndex) -> str
     for path in order:
         lines += [f"::: {path}", ""]
     return "\n".join(lines)
+
+
+def _rank(path: str, public: str) -> tuple[bool, int, bool, str]:
+    """The place of an object on its page: first what is imported by a short path, and bears the package's name."""
+    return public == path, public.count("."), not _name(path).startswith("Sage"), public.lower()
 
 
 def _name(path: str) -> str:
