@@ -1,4 +1,4 @@
-"""The commands of docs/data.md and of the README have flags that exist, and the Python block runs."""
+"""The commands of these pages and of the README have flags that exist, and the Python block of docs/data.md runs."""
 
 import argparse
 import importlib
@@ -11,7 +11,8 @@ import pytest
 from sage_hf.cli.train import parse
 
 ROOT = Path(__file__).parents[1]
-PAGES = [(ROOT / "docs" / "data.md").read_text(), (ROOT / "README.md").read_text()]
+FILES = ("docs/data.md", "docs/staying_alive.md", "README.md")
+PAGES = [(ROOT / name).read_text() for name in FILES]
 SHELL = "\n".join(block for page in PAGES for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL))
 LINES = [
     line.partition(" #")[0].replace(" ...", "")

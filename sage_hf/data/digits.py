@@ -24,7 +24,9 @@ FEATURES = datasets.Features(
 )
 
 
-def digits_with_shortcut(correlation: float = 0.98, seed: int = 0) -> datasets.DatasetDict:
+def digits_with_shortcut(
+    correlation: float = 0.98, seed: int = 0, test_seed: int | None = None
+) -> datasets.DatasetDict:
     """
     The 1,797 handwritten digits that scikit-learn ships, each with a coloured square beside it.
 
@@ -37,6 +39,8 @@ def digits_with_shortcut(correlation: float = 0.98, seed: int = 0) -> datasets.D
     Args:
         correlation (`float`, *optional*, defaults to 0.98): probability that the colour is that of the class.
         seed (`int`, *optional*, defaults to 0): of the split, the places and the colours.
+        test_seed (`int`, *optional*): of which digits are for the test, so that they are the same whatever `seed` is
+            and settings can be chosen with other seeds, without a look at them; that of `seed` if not given.
 
     Returns:
         `datasets.DatasetDict`: `train` (997 rows), `validation` and `shifted_validation` (the same 400 digits),
@@ -47,6 +51,10 @@ def digits_with_shortcut(correlation: float = 0.98, seed: int = 0) -> datasets.D
     source = load_digits()
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(source.target))
+    if test_seed is not None:
+        test = np.random.default_rng(test_seed).permutation(len(order))[:400]
+        rest = order[~np.isin(order, test)]
+        order = np.concatenate([rest[:400], test, rest[400:]])
     validation, test, train = order[:400], order[400:800], order[800:]
     splits = {
         "train": (train, correlation),

@@ -99,13 +99,14 @@ def said(demo: Demo, prediction: dict[str, float], beside: dict[str, float] | No
     Args:
         demo ([`Demo`]): that made it.
         prediction (`dict[str, float]`): see [`Demo.predict`].
-        beside (`dict[str, float]`, *optional*): of the picture that it is shown beside, whose first classes it shows
+        beside (`dict[str, float]`, *optional*): of the picture that it is shown beside, whose first class it shows
             too.
     """
     if not demo.gives_probabilities:
         return ", ".join(f"{name}: {value:.4g}" for name, value in prediction.items())
-    order = [sorted(one, key=lambda name, one=one: -one[name]) for one in (beside or prediction, prediction)]  # type: ignore[misc]
-    shown = list(dict.fromkeys([*order[0][: SHOWN_CLASSES - 1], order[1][0], *order[0]]))[:SHOWN_CLASSES]
+    order = sorted(prediction, key=lambda name: -prediction[name])
+    first = [] if beside is None else [max(beside.items(), key=lambda pair: pair[1])[0]]
+    shown = list(dict.fromkeys([*order[: SHOWN_CLASSES - 1], *first, *order]))[:SHOWN_CLASSES]
     return {name: prediction[name] for name in shown}
 
 
@@ -145,7 +146,7 @@ def build(demo: Demo, title: str, examples: list[str]) -> Any:
     import gradio as gr
 
     def shown(label: str) -> Any:
-        return gr.Image(label=label, interactive=False, buttons=["fullscreen"])
+        return gr.Image(label=label, interactive=False, buttons=["fullscreen"], format="png")
 
     def bars(label: str) -> Any:
         return gr.Label(label=label, num_top_classes=SHOWN_CLASSES)
@@ -172,9 +173,9 @@ def build(demo: Demo, title: str, examples: list[str]) -> Any:
             filling = gr.Radio(list(FILLINGS), value=next(iter(FILLINGS)), label="In place of what is removed")
         status = gr.Markdown("Upload a picture first.", elem_id="verdict")
         with gr.Row():
-            pictures = [shown("The region"), shown("Without the region (x-)"), shown("With nothing else (x+)")]
+            pictures = [shown("The region"), shown("x-: without the region"), shown("x+: with nothing else")]
         with gr.Row():
-            charts = [bars("The picture as it is"), bars("Without the region (x-)"), bars("With nothing else (x+)")]
+            charts = [bars("Prediction of the picture as it is"), bars("Prediction of x-"), bars("Prediction of x+")]
         gr.Markdown("## Brush a region of your own\n\nThis is the picture as the model sees it.")
         editor = gr.ImageEditor(
             label="Brush over what to take away",

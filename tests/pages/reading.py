@@ -96,3 +96,18 @@ def check_page(source: str) -> Read:
             assert drawing.attributes["role"] == "img"
             assert drawing.attributes["aria-labelledby"] == title.attributes["id"]
     return page
+
+
+def tables(page: Read) -> dict[str, list[list[str]]]:
+    """The rows of each table, its header first, by caption."""
+    found: list[tuple[list[str], list[list[str]]]] = []
+    for one in page.elements:
+        if one.tag == "table":
+            found.append(([], []))
+        elif one.tag == "caption":
+            found[-1][0].append(one.text)
+        elif one.tag == "tr":
+            found[-1][1].append([])
+        elif one.tag in {"th", "td"}:
+            found[-1][1][-1].append(one.text.replace("\u00a0", " "))
+    return {caption[0] if caption else "": rows for caption, rows in found}

@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+import study
+import study_report
 import torch
 
 from tests.conftest import load_script
@@ -47,75 +49,32 @@ def test_test_digits_are_the_same_for_all_seeds_and_never_seen_before(decoy_mnis
         )
 
 
-def line(method, seed, test, model="mlp", stage="test", settings=None, validation=0.5):
-    accuracy = {"validation": validation} | ({"test": test} if stage == "test" else {})
-    return {
-        "model": model,
-        "epochs": 1,
-        "quick": False,
-        "stage": stage,
-        "method": method,
-        "settings": settings or {"learning_rate": 0.1},
-        "seed": seed,
-        "accuracy": accuracy,
-        "seconds": 1.0,
-    }
-
-
-def test_summary_by_hand(decoy_mnist):
-    figures = {"none": (0.5, 0.6), "no decoy": (0.9, 1.0), "sage": (0.7, 0.9), "gradient": (0.9, None)}
-    runs = [line(m, seed, value) for m, values in figures.items() for seed, value in enumerate(values) if value]
-    rows = {row["method"]: row for row in decoy_mnist.summary(runs, "mlp")}
-    # Shares 0.2 / 0.4 and 0.3 / 0.4: the interval of two values is 12.706 times half their difference.
-    assert rows["sage"]["share"]["mean"] == pytest.approx(0.625)
-    assert rows["sage"]["share"]["half_width"] == pytest.approx(12.706 * 0.125, rel=1e-4)
-    assert rows["sage"]["to_none"]["mean"] == pytest.approx(0.25)
-    assert rows["no decoy"]["share"]["mean"] == pytest.approx(1.0)
-    assert rows["gradient"]["share"] == {"mean": pytest.approx(1.0)}
-    assert rows["gradient"]["to_sage"] == {"mean": pytest.approx(0.2)}
-    table = decoy_mnist.table(list(rows.values()))
-    assert "| mlp | sage | 2 | 0.800 ± 1.271 | 0.625 ± 1.588 | +0.250 ± 0.635 |  |" in table.splitlines()
-
-
-def test_the_settings_with_the_best_mean_on_validation_data_are_chosen(decoy_mnist, tmp_path):
-    runs = decoy_mnist.Runs(tmp_path / "runs.jsonl")
-    for weight, seed, validation in ((1.0, 0, 0.9), (1.0, 1, 0.5), (3.0, 0, 0.8), (3.0, 1, 0.7)):
-        runs.add(line("sage", seed, 0, stage="search", settings={"w": weight}, validation=validation))
-    assert decoy_mnist.chosen(runs, "mlp", "sage", quick=False) == {"w": 3.0}
-
-
-def test_every_method_searches_as_much(decoy_mnist):
-    assert {len(settings) for settings in decoy_mnist.SEARCH.values()} == {6}
-    assert all(set(methods) <= set(decoy_mnist.SEARCH) for methods in decoy_mnist.METHODS.values())
-
-
-def test_a_quick_run_is_not_repeated(decoy_mnist, tmp_path, capsys):
-    out = tmp_path / "decoy"
-    command = ["run", "--quick", "--seeds", "1", "--out", str(out)]
-    threads = torch.get_num_threads()
-    decoy_mnist.main([*command, "--minutes", "0"])
-    assert "The same command goes on" in capsys.readouterr().out
-    decoy_mnist.main(command)
-    lines = (out / "runs.jsonl").read_text().splitlines()
-    decoy_mnist.main(command)
-    torch.set_num_threads(threads)
-    assert (out / "runs.jsonl").read_text().splitlines() == lines
-    methods = decoy_mnist.METHODS["mlp"]
-    assert [json.loads(line)["stage"] for line in lines].count("search") == len(methods)
-    assert len(lines) == 2 * len(methods) + len(decoy_mnist.CONTROLS)
-    record = json.loads((out / "results.json").read_text())
-    assert record["quick"] is True
-    assert {"torch", "mlxtend"} <= record["versions"].keys()
-    assert (out / "table.md").read_text().count("| mlp |") == len(methods) + len(decoy_mnist.CONTROLS)
-    assert (out / "plot.svg").read_text().startswith("<?xml")
+def test_the_committed_runs_are_those_of_the_study(decoy_mnist):
+    """Models and settings of the study can't change without a new measurement."""
+    folder = study.HERE / "decoy_mnist"
+    runs = study.Runs(folder / "runs.jsonl")
+    record = json.loads((folder / "results.json").read_text())
+    assert study_report.summary(decoy_mnist.STUDY, runs, 5) == record["results"]
+    rows = {(row["model"], row["method"]): row["figures"]["test"] for row in record["results"]}
+    assert rows["mlp", "sage"]["share"]["mean"] - rows["mlp", "sage"]["share"]["half_width"] > 0.97
 
 
 @pytest.mark.parametrize("method", ["cyborg", "gradient", "attention"])
 def test_the_vit_can_be_guided_by_all(decoy_mnist, method):
-    scores = decoy_mnist.train_and_score("vit", method, {}, 0, 1, test=False, rows=64)
+    run = study.Run("search", "vit", "random shades", method, {}, 0, 1, True)
+    scores = decoy_mnist.train(run)
+    assert set(scores) == {"validation"}
     assert 0 <= scores["validation"] <= 1
 
 
-def test_quick_runs_stay_out_of_the_results(decoy_mnist):
-    with pytest.raises(ValueError, match="--quick needs an --out of its own"):
-        decoy_mnist.main(["run", "--quick"])
+def test_a_quick_try(decoy_mnist, tmp_path):
+    out = tmp_path / "decoy"
+    threads = torch.get_num_threads()
+    study.main(decoy_mnist.STUDY, None, ["run", "--quick", "--model", "mlp", "--seeds", "1", "--out", str(out)])
+    torch.set_num_threads(threads)
+    methods = len(decoy_mnist.MLP_METHODS)
+    assert len(study.Runs(out / "runs.jsonl").lines) == 2 * methods + len(decoy_mnist.CONTROLS)
+    record = json.loads((out / "results.json").read_text())
+    assert record["quick"] is True
+    assert {"torch", "mlxtend"} <= record["versions"][0].keys()
+    assert (out / "table.md").read_text().count("| mlp |") == methods + len(decoy_mnist.CONTROLS)

@@ -7,8 +7,8 @@ and scores it; `main(study)` is then its command line:
     python training/benchmarks/NAME.py run [--model NAME] [--seeds 5] [--minutes 30] [--quick]
     python training/benchmarks/NAME.py report
 
-`run` writes a JSON line for each run to `NAME/runs.jsonl` and repeats none that is there. `report` makes `results.json`,
-`table.md` and `plot.svg` from the lines.
+`run` writes a JSON line for each run to `NAME/runs.jsonl` and repeats none that is there. `report` makes
+`results.json`, `table.md` and `plot.svg` from the lines.
 
 The rules are the same for all methods: the same trainer, batches and budget; as many settings to choose from, with
 seeds of their own; the choice by the score `validation`; test data are read only with the settings chosen, by other
@@ -41,6 +41,12 @@ VALIDATION = "validation"
 """The score that settings are chosen by; higher is better."""
 
 
+def base_and_control(method: str) -> tuple[str, str]:
+    """`"sage"` and `"inverted"` of `"sage, inverted"`; no control is an empty text."""
+    base, _, control = method.partition(", ")
+    return base, control
+
+
 @dataclass(frozen=True)
 class Run:
     """
@@ -69,7 +75,7 @@ class Run:
     @property
     def base(self) -> str:
         """The method without its control."""
-        return self.method.split(", ")[0]
+        return base_and_control(self.method)[0]
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,7 @@ class Study:
         models (`Mapping[str, Model]`): by name.
         blocks (`tuple[Block, ...]`): what is tested.
         tables (`Mapping[str, tuple[Figure, ...]]`): by title; differences are those of the first figure.
+        scenarios (`str`, *optional*, defaults to `"scenario"`): what tells the scenarios apart, for tables and plots.
         unharmed (`str`, *optional*): the method that is trained without the shortcut: what "share undone" 1 means.
         published (`dict`, *optional*): figures of others, for the record.
         packages (`tuple[str, ...]`): whose versions are recorded beside those of the project.
@@ -142,6 +149,7 @@ class Study:
     models: Mapping[str, Model]
     blocks: tuple[Block, ...]
     tables: Mapping[str, tuple[Figure, ...]]
+    scenarios: str = "scenario"
     unharmed: str | None = None
     published: dict[str, Any] | None = None
     packages: tuple[str, ...] = ()
@@ -184,7 +192,7 @@ def search_runs(study: Study, block: Block, method: str, *, quick: bool) -> Iter
     """The runs that choose a method's settings."""
     model = study.models[block.model]
     scenario, epochs = block.search_in or block.scenario, 1 if quick else model.epochs
-    base = method.split(", ")[0]
+    base, _ = base_and_control(method)
     for settings in model.search[base][: 1 if quick else None]:
         for seed in model.search_seeds[: 1 if quick else None]:
             yield Run("search", block.model, scenario, base, settings, seed, epochs, quick)
@@ -199,7 +207,7 @@ def chosen(study: Study, block: Block, method: str, runs: Runs, *, quick: bool) 
             return None
         scores.setdefault(json.dumps(run.settings), []).append(found[0]["scores"][VALIDATION])
     settings: dict[str, Any] = json.loads(max(scores, key=lambda one: sum(scores[one]) / len(scores[one])))
-    control = method.partition(", ")[2]
+    _, control = base_and_control(method)
     return settings | ({"saliency_control": control} if control else {})
 
 

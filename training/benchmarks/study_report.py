@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from study import Block, Figure, Run, Runs, Study, blocks_of, final_runs
+from study import Block, Figure, Run, Runs, Study, base_and_control, blocks_of, final_runs
 
 from sage_hf.evaluation import mean_interval
 
@@ -37,7 +37,9 @@ def summary(study: Study, runs: Runs, seeds: int, *, quick: bool = False) -> lis
     """
     rows = []
     for block in blocks_of(study, quick=quick):
-        done = {method: _done(final_runs(study, block, method, seeds, runs, quick=quick), runs) for method in block.methods}
+        done = {
+            method: _done(final_runs(study, block, method, seeds, runs, quick=quick), runs) for method in block.methods
+        }
         # What a block is compared with may have been tested in another one, with the same data.
         for other in (*REFERENCES, study.unharmed):
             if other is not None and other not in done and other in study.models[block.model].search:
@@ -45,7 +47,19 @@ def summary(study: Study, runs: Runs, seeds: int, *, quick: bool = False) -> lis
         for method in block.methods:
             if done[method]:
                 rows.append(_row(study, block, method, done))
-    return rows
+    # Blocks stand in the order of their importance, rows in that of models, scenarios and methods.
+    models, scenarios = list(study.models), _scenarios(study)
+
+    def place(row: dict[str, Any]) -> tuple[int, int, int]:
+        methods = list(study.models[row["model"]].search)
+        base, _ = base_and_control(row["method"])
+        return models.index(row["model"]), scenarios.index(row["scenario"]), methods.index(base)
+
+    return sorted(rows, key=place)
+
+
+def _scenarios(study: Study) -> list[str]:
+    return sorted({block.scenario for block in study.blocks})
 
 
 def _done(planned: list[Run], runs: Runs) -> dict[int, dict[str, Any]]:
@@ -59,9 +73,12 @@ def _row(study: Study, block: Block, method: str, done: dict[str, dict[int, dict
     figures = {}
     for figure in (figure for table in study.tables.values() for figure in table):
         scores = {
-            name: {seed: run["scores"][figure.key] for seed, run in lines.items()} for name, lines in done.items()
+            name: {seed: run["scores"][figure.key] for seed, run in lines.items() if figure.key in run["scores"]}
+            for name, lines in done.items()
         }
         mine = scores[method]
+        if not mine:  # a figure of other scenarios
+            continue
         result: dict[str, Any] = interval(mine.values()) | {"values": list(mine.values())}  # type: ignore[operator]
         for other in REFERENCES:
             shared = [seed for seed in mine if seed in scores.get(other, {})]
@@ -105,10 +122,10 @@ def table(study: Study, rows: list[dict[str, Any]], title: str) -> str:
     share = study.unharmed is not None
     extra = (["share of the damage undone"] if share else []) + [f"difference to {other}" for other in REFERENCES]
     lines = [
-        f"| model | scenario | method | seeds | {' | '.join(headings + extra)} |",
+        f"| model | {study.scenarios} | method | seeds | {' | '.join(headings + extra)} |",
         f"|---|---|---|---:|{'---:|' * (len(headings) + len(extra))}",
     ]
-    for row in rows:
+    for row in _with(figures, rows):
         first = row["figures"][figures[0].key]
         cells = [row["model"], row["scenario"], row["method"], str(len(row["seeds"]))]
         cells += [_cell(row["figures"][figure.key]) for figure in figures]
@@ -116,6 +133,11 @@ def table(study: Study, rows: list[dict[str, Any]], title: str) -> str:
         cells += [_cell(first.get(f"to {other}"), difference=True) for other in REFERENCES]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _with(figures: tuple[Figure, ...], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of scenarios that have the figures of a table."""
+    return [row for row in rows if all(figure.key in row["figures"] for figure in figures)]
 
 
 def _cell(value: Interval | None, *, difference: bool = False) -> str:
@@ -132,9 +154,11 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure as Canvas
 
     models = list(dict.fromkeys(row["model"] for row in rows))
-    scenarios = list(dict.fromkeys(block.scenario for block in study.blocks))
+    scenarios = [name for name in _scenarios(study) if any(row["scenario"] == name for row in rows)]
     most = max(len({row["method"] for row in rows if row["model"] == model}) for model in models)
-    with mpl.rc_context({"svg.hashsalt": study.name, "axes.spines.top": False, "axes.spines.right": False}):
+    with mpl.rc_context(
+        {"svg.hashsalt": study.name, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
+    ):
         size = (4.4 * len(study.tables) + 1, (0.42 * most + 1.3) * len(models))
         canvas = Canvas(figsize=size, layout="constrained")
         panels = canvas.subplots(len(models), len(study.tables), squeeze=False, sharex="col", sharey="row")
@@ -142,8 +166,22 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
             own = [row for row in rows if row["model"] == model]
             methods = list(dict.fromkeys(row["method"] for row in own))
             for axes, (title, figures) in zip(line, study.tables.items(), strict=True):
+                scored = _with(figures, own)
                 for index, scenario in enumerate(scenarios):
-                    _points(axes, [row for row in own if row["scenario"] == scenario], methods, figures[0], index)
+                    here = [row for row in scored if row["scenario"] == scenario]
+                    below = 0.2 * (index - (len(scenarios) - 1) / 2)
+                    places = [methods.index(row["method"]) + below for row in here]
+                    values = [row["figures"][figures[0].key] for row in here]
+                    axes.errorbar(
+                        [value["mean"] for value in values],
+                        places,
+                        xerr=[value.get("half_width", 0.0) for value in values],
+                        fmt="osD^v"[index % 5],
+                        markersize=4,
+                        capsize=2,
+                        color=f"C{index}",
+                        label=scenario,
+                    )
                 axes.set_yticks(range(len(methods)), methods)
                 axes.set_ylim(len(methods) - 0.5, -0.5)
                 axes.set_title(f"{title}: {model}", fontsize="medium")
@@ -151,24 +189,16 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
                 axes.grid(alpha=0.3)
         if len(scenarios) > 1:
             handles, labels = panels[0][0].get_legend_handles_labels()
-            canvas.legend(handles, labels, loc="outside lower center", ncols=len(scenarios), frameon=False)
+            canvas.legend(
+                handles,
+                labels,
+                loc="outside lower center",
+                ncols=len(scenarios),
+                frameon=False,
+                title=study.scenarios,
+            )
         canvas.suptitle(f"{study.title}: mean and 95 % interval over seeds")
         canvas.savefig(path, metadata={"Date": None})
-
-
-def _points(axes: Any, rows: list[dict[str, Any]], methods: list[str], figure: Figure, index: int) -> None:
-    """A scenario's means with their intervals, a little below those of the scenario before."""
-    values = [row["figures"][figure.key] for row in rows]
-    axes.errorbar(
-        [value["mean"] for value in values],
-        [methods.index(row["method"]) + 0.2 * (index - 1) for row in rows],
-        xerr=[value.get("half_width", 0.0) for value in values],
-        fmt="osD^v"[index % 5],
-        markersize=4,
-        capsize=2,
-        color=f"C{index}",
-        label=rows[0]["scenario"] if rows else None,
-    )
 
 
 def report(study: Study, folder: Path, runs: Runs, seeds: int, *, quick: bool = False) -> str:
@@ -188,7 +218,8 @@ def report(study: Study, folder: Path, runs: Runs, seeds: int, *, quick: bool = 
         "missing": left,
         "results": rows,
     }
-    text = "\n\n".join(f"{title}:\n\n{table(study, rows, title)}" for title in study.tables)
+    shown = [title for title, figures in study.tables.items() if _with(figures, rows)]
+    text = "\n\n".join(f"{title}:\n\n{table(study, rows, title)}" for title in shown)
     if left:
         counts = "; ".join(f"{name}: {count}" for name, count in left.items())
         text += f"\n\nTest runs that are still to be done, of {seeds} seeds: {counts}."
