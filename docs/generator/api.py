@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import griffe
-
 from .names import NameIndex, load_package
 
 PAGES = {
@@ -55,10 +53,10 @@ def _page_of(path: str, index: NameIndex) -> str:
 def _page(title: str, lead: str, paths: dict[str, str], index: NameIndex) -> str:
     order = sorted(paths, key=lambda path: _rank(path, paths[path]))
     rows = [
-        f"| [`{_name(path)}`][{path}] | `{_import(path, paths[path], index)}` | {_summary(path, index)} |"
+        f"| [`{_name(path)}`][{path}] | `{paths[path].rpartition('.')[0]}` | {_summary(path, index)} |"
         for path in order
     ]
-    lines = [f"# {title}", "", lead, "", "| name | import | |", "|---|---|---|", *rows, ""]
+    lines = [f"# {title}", "", lead, "", "| name | import from | |", "|---|---|---|", *rows, ""]
     for path in order:
         lines += [f"::: {path}", ""]
     return "\n".join(lines)
@@ -71,13 +69,6 @@ def _rank(path: str, public: str) -> tuple[bool, int, bool, str]:
 
 def _name(path: str) -> str:
     return path.rpartition(".")[2]
-
-
-def _import(path: str, public: str, index: NameIndex) -> str:
-    package, _, name = public.rpartition(".")
-    if isinstance(index.objects[path], griffe.Module):
-        return f"import {path}"
-    return f"from {package} import {name}"
 
 
 def _summary(path: str, index: NameIndex) -> str:
