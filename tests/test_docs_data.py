@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from sage_hf.cli import annotate
 from sage_hf.cli.train import parse
 
 ROOT = Path(__file__).parents[1]
-FILES = ("docs/data.md", "docs/staying_alive.md", "README.md")
+FILES = ("docs/data.md", "docs/staying_alive.md", "docs/evaluation.md", "README.md")
 PAGES = [(ROOT / name).read_text() for name in FILES]
 SHELL = "\n".join(block for page in PAGES for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL))
 LINES = [
@@ -34,6 +35,9 @@ def test_commands_parse(line):
             run_args, args = parse([*arguments, "--output_dir", "run", "--use_cpu"])
             assert run_args.dataset in ("dataset", "you/lesions")
             assert args.guidance == "sage"
+        return
+    if command == "annotate":
+        annotate.parser().parse_args(arguments)
         return
     if command in ("models", "push", "evaluate"):
         return  # tested by running them, elsewhere

@@ -260,6 +260,7 @@ def described(record: Record) -> dict[str, Any]:
         "session": record.session,
         "saved": record.saved,
         "marked": record.map is not None,
+        "size": record.size,
     }
 
 

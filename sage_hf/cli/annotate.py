@@ -225,7 +225,7 @@ def _serve(project: Any, args: argparse.Namespace) -> int:
     if not local:
         print(
             f"warning: other machines reach {args.host}. Whoever has the address below, which is sent unencrypted, "
-            "sees the pictures and can annotate them.",
+            "sees the pictures and can annotate them. There, put this machine's name or number in localhost's place.",
             file=sys.stderr,
         )
     count, where = len(project.pictures.names), project.pictures.where

@@ -368,6 +368,7 @@ def test_a_guess_is_nobodys_until_it_is_accepted_or_edited(tab, guessing):
     gus = tab("Gus", served=guessing)
     page, keys = gus.page, gus.page.keyboard
     page.wait_for_selector("#guess-bar:has-text('A guess by me/model')")
+    assert page.inner_text("#status") == "Not begun"
     keys.press("1")
     keys.press("Enter")
     assert "Accept the guess" in page.inner_text("#toast")
@@ -382,6 +383,11 @@ def test_a_guess_is_nobodys_until_it_is_accepted_or_edited(tab, guessing):
     record = gus.record("a-china.jpg")
     assert (record.status, record.source) == ("done", "machine: me/model")
     assert np.array_equal(gus.map("a-china.jpg"), guess)
+    keys.press("p")
+    gus.wait(0)
+    assert page.inner_text("#status") == "Done · me/model's guess, accepted"
+    keys.press("n")
+    gus.wait(1)
     page.wait_for_selector("#guess-bar:not([hidden])")
     keys.press("r")
     boxed = box_of(gus.drag((400, 250), (500, 350)))

@@ -140,4 +140,5 @@ def test_the_record_says_so_also_after_a_resumption(tmp_path, processor):
     assert resumed.skipped_rows() == expected
     resumed.create_model_card()
     assert RunRecord.load(tmp_path / "run").skipped_rows == expected
+    assert "2 training rows could not be read and were left out" in (tmp_path / "run" / "README.md").read_text()
     assert any("broken.png" in reason for reason in expected["reasons"])

@@ -85,10 +85,14 @@ def check_page(source: str) -> Read:
         for name in ("aria-labelledby",):
             assert one.attributes.get(name, ids[0] if ids else "") in ids or name not in one.attributes
     assert "@import" not in source
+    regions = [one.attributes["aria-label"] for one in page.elements if one.attributes.get("role") == "region"]
+    assert len(regions) == len(set(regions)), sorted(name for name in regions if regions.count(name) > 1)[:5]
     for picture in page.all("img"):
         assert picture.attributes["alt"].strip()
         assert picture.attributes["src"].startswith("data:image/")
     for index, drawing in enumerate(page.elements):
+        if drawing.tag in {"th", "caption", "summary"}:
+            assert drawing.text.strip(), drawing
         if drawing.tag == "svg":
             title = page.elements[index + 1]
             assert title.tag == "title"

@@ -27,7 +27,7 @@ def test_reliability_by_hand():
     page = Page("p")
     page.add("Calibration", *calibration(made))
     # In bins of 1/15: 0.6 ends one and 0.65 is in the next, 0.9 is in the 14th.
-    assert tables(check_page(page.html()))["share that is right"][1:] == [["0.6", "0"], ["0.65", "1"], ["0.9", "0.5"]]
+    assert tables(check_page(page.html()))["reliability, test"][1:] == [["0.6", "0"], ["0.65", "1"], ["0.9", "0.5"]]
 
 
 def test_many_classes():

@@ -297,7 +297,7 @@ SEARCH: dict[str, list[dict[str, Any]]] = {
 }
 LEARNING_RATE = 1e-3
 MODEL = "efficientnet-lite0"
-MAIN = ("none", "sage", "augment", "cyborg")
+MAIN = ("none", "sage", "augment")
 CONTROLS = tuple(f"sage, {control}" for control in ("inverted", "shuffled", "center_gaussian", "random_blobs"))
 
 
@@ -324,10 +324,11 @@ def make_study(data: str, checkpoint: str) -> Study:
             _block("25 %", *MAIN),
             _block("10 %", *MAIN),
             _block("unknown disease", *MAIN),
+            _block("25 %", "cyborg", "gradient"),
             _block("25 %", *CONTROLS),
             _block("25 % of the maps", *MAIN),
             _block("full", *MAIN),
-            _block("25 %", "gradient"),
+            *(_block(scenario, "cyborg", "gradient") for scenario in ("10 %", "unknown disease")),
         ),
         tables={
             "As photographed": (Figure("macro_f1", "macro F1"), Figure("accuracy", "accuracy")),

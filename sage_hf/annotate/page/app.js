@@ -80,7 +80,7 @@ function show() {
   $("guess-bar").hidden = !guessed;
   for (const input of $("label-list").querySelectorAll("input")) input.checked = input.value === label;
   const begun = states[index] !== "open" || saver.dirty;
-  $("status").textContent = described(begun ? status : "open", mask.source);
+  $("status").textContent = described(begun ? status : "open", guessed ? "human" : mask.source);
   $("status").dataset.status = status;
 }
 
@@ -97,7 +97,7 @@ function showLabels() {
 }
 
 function choose(name) {
-  if (loading || name === label) return;
+  if (loading || !mask || name === label) return;
   label = name;
   saver.touch();
   show();
@@ -116,7 +116,7 @@ async function open(number) {
     if (mine !== loading) return;
     state = found;
     revision = record?.revision ?? 0;
-    status = record?.status ?? "draft";
+    status = record && (values || !found.changed) ? record.status : "draft";
     label = record ? record.label : found.given_label;
     states[number] = record?.status ?? "open";
     $("note").value = record?.note ?? "";
@@ -124,7 +124,7 @@ async function open(number) {
     $("picture").alt = `${found.name}, picture ${number + 1} of ${states.length}`;
     place(new Mask(width, height, values, (record ?? found).source));
     stage.open(width, height);
-    message(found.changed ? "The picture has changed since you annotated it: look at your map again." : "");
+    message(found.changed ? "The picture has changed since you annotated it: look at it again." : "");
     if (!record && values) toast("The map that the dataset has is shown. What you do is saved as your own.");
     guessed = false;
     show();
@@ -361,6 +361,7 @@ function wire() {
     else refresh();
   });
   window.addEventListener("focus", refresh);
+  $("name-dialog").addEventListener("cancel", () => ($("name").value = api.annotator));
   showKeys();
 }
 
@@ -379,13 +380,19 @@ async function exportAll() {
 }
 
 async function askName() {
-  await saver.flush().catch(() => {});
+  try {
+    await saver.flush();
+  } catch (error) {
+    if (!error.latest) toast(`This picture is not saved yet: ${error.message}`);
+    return; // it would be saved under the other name
+  }
   $("known").replaceChildren(...project.annotators.map((name) => new Option(name, name)));
   $("name").value = api.annotator;
   $("name-dialog").showModal();
   await new Promise((resolve) => $("name-dialog").addEventListener("close", resolve, { once: true }));
   const name = $("name").value.trim();
   if (!name) return askName();
+  if (name === api.annotator) return;
   localStorage.setItem("annotator", name);
   await begin(name);
 }

@@ -11,7 +11,9 @@ export async function load(api, number, picture) {
   }
   const { record } = found;
   let values = null;
-  if (record?.marked) values = await api.drawn(number, record.revision, width * height);
+  // Of a picture that has another size by now, no map is left that would fit.
+  const fits = record?.size.every((side, place) => side === found.size[place]);
+  if (record?.marked && fits) values = await api.drawn(number, record.revision, width * height);
   else if (!record && found.existing) values = await api.start(number, "existing", width * height);
   return { found, values };
 }
