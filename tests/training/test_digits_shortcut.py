@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import study
+import study_report
 import torch
 from sklearn.metrics import roc_auc_score
 
@@ -66,6 +67,18 @@ def test_the_test_digits_are_the_same_for_all_seeds(digits_shortcut):
     assert [label for label, _ in one] == [label for label, _ in other]
     assert np.mean([a == b for a, b in zip(one, other, strict=True)]) > 0.95
     assert not {ink for _, ink in digits(0, "train")} & {ink for _, ink in other}
+
+
+def test_the_committed_runs_are_those_of_the_study(digits_shortcut):
+    """Models and settings of the study can't change without a new measurement."""
+    folder = study.HERE / "digits_shortcut"
+    record = json.loads((folder / "results.json").read_text())
+    assert study_report.summary(digits_shortcut.STUDY, study.Runs(folder / "runs.jsonl"), 5) == record["results"]
+    rows = {(row["model"], row["scenario"], row["method"]): row["figures"] for row in record["results"]}
+    for correlation in ("0.99", "1.0"):
+        for figure in ("shifted", "shifted_energy_auroc"):
+            gain = rows["convnext", correlation, "sage"][figure]["to none"]
+            assert gain["mean"] - gain["half_width"] > 0
 
 
 @pytest.mark.parametrize("model", ["convnext", "vit"])
