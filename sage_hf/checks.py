@@ -128,8 +128,8 @@ def check_model(
     batch_size = args.per_device_train_batch_size
     if batch_size < max(objective.fewest_rows):
         raise ValueError(
-            f"per_device_train_batch_size={batch_size} is too small: shuffling needs another row of the batch. Use 2 "
-            "or more, or degradation='blur', 'noise' or 'mean'."
+            f"per_device_train_batch_size={batch_size} is too small: mixing pictures needs another row of the batch. "
+            "Use 2 or more, or degradation='blur', 'noise' or 'mean'."
         )
     check_needs(model, args, objective.needs)
 

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from .errors import LossError
 
@@ -105,7 +106,9 @@ class LossWatch:
             ([2 * step + 1 for step, _ in gradients], [norm for _, norm in gradients]),
         ):
             if values:
-                wrong = ~torch.isfinite(torch.stack([value.float().reshape(()) for value in values]).to(device))
+                wrong = ~torch.isfinite(
+                    torch.stack([_whole(value).float().reshape(()) for value in values]).to(device)
+                )
                 places = torch.tensor(place, dtype=torch.int64, device=device)
                 first = torch.minimum(first, torch.where(wrong, places, NEVER).min())
         found_at = int(self.accelerator.gather(first.reshape(1)).min().item())
@@ -150,3 +153,8 @@ class LossWatch:
     def _names(self, places: list[list[int]]) -> str:
         more = len(places) - SHOWN_ROWS
         return ", ".join(map(self.name_row, places[:SHOWN_ROWS])) + (f" and {more} more" if more > 0 else "")
+
+
+def _whole(value: Tensor) -> Tensor:
+    """A number that is spread over processes, as the norm of a gradient is with FSDP, in one piece."""
+    return value.full_tensor() if isinstance(value, DTensor) else value

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +20,10 @@ logger = logging.get_logger(__name__)
 
 AGREE_EVERY = 10
 """Steps after which several processes ask each other whether one was told to end: asking waits for the device."""
+
+
+SAME_SIGNAL = 30
+"""Seconds after SIGTERM during which another one says nothing new."""
 
 
 class Preempted(SystemExit):
@@ -56,26 +62,29 @@ class SaveOnSigterm(TrainerCallback):
         """
         Answer SIGTERM from here on. A handler of the user's own, and any thread but the main one, are left alone.
 
-        A second SIGTERM ends the process at once, as it does without this.
+        A scheduler and a launcher may both send it, so what comes soon after the first counts as the same; one that
+        comes later ends the process at once, as it does without this.
         """
         self.requested = self.stopping = False
-        self._process = os.getpid()
+        self._process, self._told_at = os.getpid(), math.inf
         is_main_thread = threading.current_thread() is threading.main_thread()
-        if not is_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        before = signal.getsignal(signal.SIGTERM)
+        if not is_main_thread or before not in (signal.SIG_DFL, signal.SIG_IGN):
             yield
             return
         signal.signal(signal.SIGTERM, self._answer)
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, before)
 
     def _answer(self, number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if not self.requested and os.getpid() == self._process:
-            self.requested = True
-        else:
+        now = time.monotonic()
+        if os.getpid() != self._process or now - self._told_at > SAME_SIGNAL:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        elif not self.requested:
+            self.requested, self._told_at = True, now
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._agreed(state.global_step):

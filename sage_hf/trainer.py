@@ -33,6 +33,7 @@ from .objectives import Objective
 from .streaming import IDLE
 from .surviving import SurvivingTrainer
 from .tasks import Task
+from .tracked_pictures import PictureCallback
 from .tracking import TermTracker
 from .training_args import SageTrainingArguments
 from .version import __version__
@@ -170,6 +171,7 @@ class SageTrainer(SurvivingTrainer):
             **kwargs,
         )
         args.label_smoothing_factor = self.task.label_smoothing
+        self.add_callback(PictureCallback(self))
         # Some models (those with a teacher) take no labels, so Trainer finds no name for them.
         self.label_names = self.label_names or ["labels"]
         self._survive()
@@ -235,6 +237,11 @@ class SageTrainer(SurvivingTrainer):
         config.sage = settings | {"versions": versions}
 
     @property
+    def raw_eval_dataset(self) -> Any:
+        """The evaluation dataset as it was given, with its maps if it has any; a dictionary of several."""
+        return self._raw["evaluation"]
+
+    @property
     def _loss_name(self) -> str:
         return self.task.loss_name if self.compute_loss_func is None else "own_loss"
 
@@ -290,7 +297,8 @@ class SageTrainer(SurvivingTrainer):
             self._terms.add(**{self._loss_name: task_loss.expand(len(labels))}, **terms)
             if mask is not None:
                 self._terms.add(annotated=mask)
-            made_of = {self._loss_name: task_loss, **terms}
+            guiding = self.guidance_objective.weights if self.guidance_objective is not None else {}
+            made_of = {self._loss_name: task_loss} | {name: terms[name] for name in terms if name in guiding}
             self._watch.add(self.state.global_step + 1, loss, made_of, places, logits)
         outputs.loss = loss
         return (loss, outputs) if return_outputs else loss

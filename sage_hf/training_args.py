@@ -43,8 +43,9 @@ class SageTrainingArguments(TrainingArguments):
             Weight of the one term of `"augment"`, `"cyborg"`, `"gradient"` (the paper's lambda) and `"attention"`;
             0 or more.
         degradation (`str`, *optional*, defaults to `"shuffle"`):
-            What replaces pixels in the views of `"sage"` and `"augment"`: `"blur"`, `"noise"`, `"mean"` or
-            `"shuffle"` (other pictures of the batch).
+            What replaces pixels in the views of `"sage"` and `"augment"`: `"blur"`, `"noise"`, `"mean"`, `"shuffle"`
+            (other pictures of the batch) or `"background"` (the same, without what is marked in them: for evidence
+            that is a small part of the picture, such as lesions).
         distance (`str`, *optional*, defaults to `"cosine"`): of embeddings: `"cosine"` or `"euclidean"`.
         margin (`float`, *optional*, defaults to 0.2): of the triplet term.
         triplet_weight (`float`, *optional*, defaults to 1.0): weight of the triplet term.
@@ -59,6 +60,9 @@ class SageTrainingArguments(TrainingArguments):
         saliency_control (`str`, *optional*, defaults to `"none"`):
             `"inverted"`, `"shuffled"`, `"center_gaussian"` or `"random_blobs"` (of equal area) in place of the maps,
             to see whether a gain comes from where humans looked.
+        saliency_dilation (`float`, *optional*, defaults to 0.0):
+            Grow what is marked by this share of the picture's shorter side and soften its edge, for any guidance; in
+            [0, 1). Small marks, drawn tightly, need it: 0.04 is 4 pixels of 96.
         view_forward (`str`, *optional*, defaults to `"auto"`):
             `"concatenated"`: one pass over pictures and views; `"separate"`: one for pictures, one for views;
             `"recomputed"`: views in parts whose activations are computed again in the backward pass, which needs
@@ -93,6 +97,9 @@ class SageTrainingArguments(TrainingArguments):
             Shuffle a training stream (`datasets.IterableDataset`) anew in each epoch, by the seed: its shards, and its
             rows by a buffer of this many, which holds them as they are stored. 0 leaves the stream's order alone.
             Other datasets are always shuffled as a whole.
+        tracked_pictures (`int`, *optional*, defaults to 4):
+            Show so many evaluated pictures with their maps and views at each evaluation, in the trackers that
+            `report_to` names (trackio, tensorboard, wandb), see [`PictureCallback`]; 0 for none.
         check_rows (`int`, *optional*, defaults to 2000):
             How many rows of each raw dataset, evenly spread, are decoded and checked before training: -1 for all, 0
             for none. Of a stream, the first 100 at most. Rows that are not checked still raise an error that names
@@ -127,7 +134,7 @@ class SageTrainingArguments(TrainingArguments):
     guidance_weight: float = field(
         default=1.0, metadata={"help": "Weight of the term of augment, cyborg, gradient or attention."}
     )
-    degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean or shuffle."})
+    degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean, shuffle or background."})
     distance: str = field(default="cosine", metadata={"help": "cosine or euclidean."})
     margin: float = field(default=0.2, metadata={"help": "Margin of the triplet term."})
     triplet_weight: float = field(default=1.0, metadata={"help": "Weight of the triplet term."})
@@ -140,6 +147,9 @@ class SageTrainingArguments(TrainingArguments):
     )
     saliency_control: str = field(
         default="none", metadata={"help": "inverted, shuffled, center_gaussian or random_blobs in place of the maps."}
+    )
+    saliency_dilation: float = field(
+        default=0.0, metadata={"help": "Grow what is marked by this share of the shorter side, softly."}
     )
     view_forward: str = field(
         default="auto", metadata={"help": "auto, concatenated, separate, or recomputed: the least memory."}
@@ -170,6 +180,10 @@ class SageTrainingArguments(TrainingArguments):
     )
     shuffle_buffer_size: int = field(
         default=0, metadata={"help": "Rows of a training stream to shuffle at a time, 0 for its own order."}
+    )
+    tracked_pictures: int = field(
+        default=4,
+        metadata={"help": "Pictures with maps and views for trackio, tensorboard and wandb at each evaluation."},
     )
     check_rows: int = field(
         default=2000, metadata={"help": "Rows to decode and check before training: -1 for all, 0 for none."}
@@ -223,6 +237,8 @@ class SageTrainingArguments(TrainingArguments):
                 )
         if self.shuffle_buffer_size < 0:
             raise ValueError(f"shuffle_buffer_size must be 0 or more, got {self.shuffle_buffer_size}.")
+        if self.tracked_pictures < 0:
+            raise ValueError(f"tracked_pictures must be 0 or more, got {self.tracked_pictures}.")
         if self.check_rows < -1:
             raise ValueError(f"check_rows must be -1 (all), 0 (none) or a number of rows, got {self.check_rows}.")
         self._check_settings()

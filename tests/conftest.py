@@ -166,3 +166,11 @@ class Rows(torch.utils.data.Dataset):
     def __getitem__(self, index):
         saliency = self.maps[index] if index in self.annotated else None
         return {"pixel_values": self.pictures[index], "saliency": saliency, "labels": index % 3}
+
+
+@pytest.fixture(scope="session")
+def finished_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `sage-hf train` leaves, with and without guidance: for reading alone, see [`make_runs`]."""
+    from tests.reporting.runs import make_runs
+
+    return make_runs(tmp_path_factory.mktemp("finished"))

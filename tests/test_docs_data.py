@@ -1,4 +1,4 @@
-"""The commands of docs/data.md and of the README have flags that exist, and the Python block runs."""
+"""The commands of these pages and of the README have flags that exist, and the Python block of docs/data.md runs."""
 
 import argparse
 import importlib
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from sage_hf.cli import annotate
 from sage_hf.cli.train import parse
 
 ROOT = Path(__file__).parents[1]
-PAGES = [(ROOT / "docs" / "data.md").read_text(), (ROOT / "README.md").read_text()]
+FILES = ("docs/data.md", "docs/staying_alive.md", "docs/evaluation.md", "README.md")
+PAGES = [(ROOT / name).read_text() for name in FILES]
 SHELL = "\n".join(block for page in PAGES for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL))
 LINES = [
     line.partition(" #")[0].replace(" ...", "")
@@ -33,6 +35,9 @@ def test_commands_parse(line):
             run_args, args = parse([*arguments, "--output_dir", "run", "--use_cpu"])
             assert run_args.dataset in ("dataset", "you/lesions")
             assert args.guidance == "sage"
+        return
+    if command == "annotate":
+        annotate.parser().parse_args(arguments)
         return
     if command in ("models", "push", "evaluate"):
         return  # tested by running them, elsewhere

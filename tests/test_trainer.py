@@ -112,7 +112,7 @@ def test_rows_that_can_not_be_guided_do_not_dilute_those_that_are(tmp_path, batc
     control = make_trainer(tmp_path, saliency_control="shuffled")
     lonely = batch | {"saliency_mask": torch.tensor([True, False, False, False])}
     _, counts = control.get_batch_samples(iter([batch, lonely]), 2, torch.device("cpu"))
-    assert counts.tolist() == [8, 8, 8, 3, 2]
+    assert counts.tolist() == [8, 8, 8, 3, 2, 0]
 
 
 def test_label_smoothing_is_in_training_alone(tmp_path, batch):

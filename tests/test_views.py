@@ -1,12 +1,14 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, grey_dilation
 
 from sage_hf import make_views
-from sage_hf.views import DEGRADATIONS, degrade_blur, degrade_noise, partners
+from sage_hf.views import DEGRADATIONS, degrade_blur, degrade_noise, fill_marks, grow_marks, partners
 
 
 def pictures(batch=4, channels=3, height=16, width=20, seed=0):
@@ -43,7 +45,7 @@ def test_views_equal_the_definition_pixel_by_pixel(degradation):
         assert negative[b, c, i, j].item() == pytest.approx((1 - weight) * pixel + weight * other, abs=1e-12)
 
 
-@pytest.mark.parametrize("degradation", DEGRADATIONS)
+@pytest.mark.parametrize("degradation", [*DEGRADATIONS, "background"])
 def test_views_stay_in_the_range_of_the_pictures(degradation):
     x, s = pictures(6)
     for view in make_views(x, s, degradation):
@@ -53,7 +55,7 @@ def test_views_stay_in_the_range_of_the_pictures(degradation):
         assert (view.amax(dim=(0, 2, 3)) <= highest + slack).all()
 
 
-@pytest.mark.parametrize("degradation", ["noise", "shuffle"])
+@pytest.mark.parametrize("degradation", ["noise", "shuffle", "background"])
 def test_a_seed_decides_the_views(degradation):
     x, s = pictures(batch=12)
     first, again, other = (
@@ -73,6 +75,48 @@ def test_blur_equals_scipy():
         [[gaussian_filter(channel, sigma=3.0, mode="mirror", radius=9) for channel in image] for image in x.numpy()]
     )
     np.testing.assert_allclose(degrade_blur(x).numpy(), expected, atol=1e-5)
+
+
+def test_filled_marks_equal_scipy():
+    x, s = (t.double() for t in pictures(2, 3, 40, 30))
+    s[0, :, :25] = 1  # farther than the blur reaches: the mean of what is unmarked
+    filled = fill_marks(x, s).numpy()
+
+    def blur(plane):
+        return gaussian_filter(plane, sigma=3.0, mode="mirror", radius=9)
+
+    for image, (mark,), found in zip(x.numpy(), s.numpy(), filled, strict=True):
+        w = 1 - mark
+        for channel, values in zip(image, found, strict=True):
+            around = (blur(w * channel) + 1e-3 * np.average(channel, weights=w)) / (blur(w) + 1e-3)
+            np.testing.assert_allclose(values, w * channel + mark * around, atol=1e-6)
+    assert (fill_marks(x, torch.ones_like(s)) == 0).all()
+    assert torch.equal(fill_marks(x, torch.zeros_like(s)), x)
+
+
+def test_a_background_holds_nothing_that_is_marked():
+    x, s = torch.zeros(2, 1, 20, 20), torch.zeros(2, 1, 20, 20)
+    s[0, :, 4:9, 4:9] = 1
+    s[1, :, 12:15, 12:15] = 1
+    x = x + s  # what is marked is white, everything else black
+    positive, negative = make_views(x, s, "background")
+    torch.testing.assert_close(positive, x)  # the other picture's marks are not there
+    torch.testing.assert_close(negative, torch.zeros_like(x))
+    shuffled, _ = make_views(x, s, "shuffle")
+    assert (shuffled - x).abs().max() == 1
+
+
+def test_marks_grow_as_in_scipy():
+    _, s = pictures(2, 1, 40, 50)
+    s = s * (s > 0.98)
+    for share, reach in ((0.1, 4), (0.001, 1)):
+        grown = grow_marks(s.double(), share).numpy()
+        for (mark,), (found,) in zip(s.double().numpy(), grown, strict=True):
+            wide = grey_dilation(mark, size=2 * reach + 1, mode="constant")
+            soft = gaussian_filter(wide, sigma=reach / 2, mode="mirror", radius=math.ceil(1.5 * reach))
+            np.testing.assert_allclose(found, np.maximum(soft, mark), atol=1e-6)
+    assert (grow_marks(torch.zeros_like(s), 0.1) == 0).all()
+    assert torch.equal(grow_marks(s, 0.0), s)
 
 
 def test_noise_has_the_moments_of_its_picture():
@@ -110,11 +154,12 @@ def test_a_degradation_of_ones_own():
 
 def test_bad_input_is_explained():
     x, s = pictures()
-    with pytest.raises(ValueError, match=r"Unknown degradation 'blurr'. Choose one of blur, noise, mean, shuffle"):
+    with pytest.raises(ValueError, match=r"Unknown degradation 'blurr'. Choose .* shuffle, background, or pass"):
         make_views(x, s, "blurr")
     with pytest.raises(ValueError, match=r"saliency must be \(4, 1, 16, 20\).*got \(4, 1, 8, 10\)"):
         make_views(x, s[..., ::2, ::2])
     with pytest.raises(ValueError, match="pixel_values must be"):
         make_views(x[0], s)
-    with pytest.raises(ValueError, match="batch of 1"):
-        make_views(x[:1], s[:1], "shuffle")
+    for degradation in ("shuffle", "background"):
+        with pytest.raises(ValueError, match="batch of 1"):
+            make_views(x[:1], s[:1], degradation)

@@ -2,7 +2,7 @@
 
 import sys
 
-from .names import ROOT
+from . import ROOT
 from .site import SITE, build
 
 problems = build()

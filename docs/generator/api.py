@@ -12,7 +12,10 @@ PAGES = {
     "": ("Training", "Trainer, arguments and models: `sage_hf`."),
     "objectives": ("Objectives", "What guides training, one class each: `sage_hf.objectives`."),
     "data": ("Data", "Building, checking, loading and aligning the saliency column: `sage_hf.data`."),
-    "data.annotations": ("Annotations", "What humans leave behind, and the maps it becomes: `sage_hf.data.annotations`."),
+    "data.annotations": (
+        "Annotations",
+        "What humans leave behind, and the maps it becomes: `sage_hf.data.annotations`.",
+    ),
     "data.sources": ("Sources", "Readers of pictures, labels and annotations: `sage_hf.data.sources`."),
     "evaluation": ("Evaluation", "Metrics, intervals, and where a model looks: `sage_hf.evaluation`."),
     "hub": ("Hub", "Cards, pushes and pulls: `sage_hf.hub`."),
@@ -52,7 +55,10 @@ def _page_of(path: str, index: NameIndex) -> str:
 def _page(title: str, lead: str, paths: dict[str, str], index: NameIndex) -> str:
     # What is imported by a short path is what most readers are after.
     order = sorted(paths, key=lambda path: (paths[path] == path, paths[path].count("."), paths[path].lower()))
-    rows = [f"| [`{_name(path)}`][{path}] | `{_import(path, paths[path], index)}` | {_summary(path, index)} |" for path in order]
+    rows = [
+        f"| [`{_name(path)}`][{path}] | `{_import(path, paths[path], index)}` | {_summary(path, index)} |"
+        for path in order
+    ]
     lines = [f"# {title}", "", lead, "", "| name | import | |", "|---|---|---|", *rows, ""]
     for path in order:
         lines += [f"::: {path}", ""]

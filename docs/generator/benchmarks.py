@@ -11,17 +11,17 @@ from statistics import mean
 from types import ModuleType
 from typing import Any
 
-from .names import ROOT
+from . import ROOT
 
 FOLDER = ROOT / "training" / "benchmarks"
 LEAD = """\
 # Benchmarks
 
-Every figure here was measured by a script of the repository, whose results are committed beside it; this page is made from those
-files. `±` is half of a 95 % interval (Student's t over seeds); differences are paired by seed.
+Every figure here was measured by a script of the repository, whose results are committed beside it; this page is made
+from those files. `±` is half of a 95 % interval (Student's t over seeds); differences are paired by seed.
 
-Read them with the limits in mind: the digits are small and their shortcuts artificial. On real pictures guidance has not helped
-so far, and the coffee leaves below say so.
+Read them with the limits in mind: the digits are small and their shortcuts artificial. What is known of real pictures
+is below as well, where guidance helped and where it did not.
 """
 
 
@@ -66,8 +66,8 @@ def _quickstart() -> list[str]:
     return [
         "## Quickstart: digits with a shortcut",
         "",
-        f"`make quickstart`, {seeds} seeds. A coloured square gives the class away in training and means nothing in the "
-        "shifted split. Accuracy on the test splits:",
+        f"`make quickstart`, {seeds} seeds. A coloured square gives the class away in training and means nothing in "
+        "the shifted split. Accuracy on the test splits:",
         "",
         *quickstart_table(),
         "",
@@ -77,7 +77,7 @@ def _quickstart() -> list[str]:
 def _coffee_leaves() -> list[str]:
     rows = json.loads((ROOT / "training" / "coffee_leaf.json").read_text())
     shown = [row for row in rows if row["split"] == "test" and row["metric"] != "loss"]
-    text = "Photographs of coffee leaves with hand-drawn lesions, EfficientNet-Lite0 pretrained on ImageNet, nothing tuned: "
+    text = "Photographs with hand-drawn lesions, EfficientNet-Lite0 pretrained on ImageNet, nothing tuned: "
     return [
         "## Coffee leaves: real pictures",
         "",
@@ -93,7 +93,7 @@ def _title(folder: Path, script: Path | None) -> str:
     if readme.is_file() and (found := re.search(r"^# (.+)$", readme.read_text(), re.MULTILINE)):
         return found[1]
     # A script is named after its subject.
-    return (script or folder).stem.replace("_", " ").capitalize()
+    return (script or folder).stem.replace("_", " ").capitalize().replace("mnist", "MNIST")
 
 
 def _about(script: Path) -> list[str]:
@@ -126,14 +126,16 @@ def _without_links(text: str) -> str:
 
 
 def _table_of(script: Path) -> list[str]:
-    """The table that a script makes of the results beside it."""
-    results = script.with_suffix(".json")
-    if not results.is_file():
-        return []
-    module: Any = _module(script)
-    read = json.loads(results.read_text())
-    runs = read["runs"] if isinstance(read, dict) else read
-    return [module.table(runs) if hasattr(module, "table") else _plain_table(runs)]
+    """The tables that a script makes of the results beside it, `NAME.json` and `NAME_DEVICE.json`."""
+    lines: list[str] = []
+    for path in sorted(script.parent.glob(f"{script.stem}*.json")):
+        read = json.loads(path.read_text())
+        runs = next(value for value in read.values() if isinstance(value, list)) if isinstance(read, dict) else read
+        part = path.stem.removeprefix(script.stem).strip("_")
+        lines += [f"`{path.name}`:", ""] if part else []
+        module: Any = _module(script)
+        lines += [module.table(runs) if hasattr(module, "table") else _plain_table(runs), ""]
+    return lines
 
 
 def _plain_table(runs: list[dict[str, Any]]) -> str:
@@ -145,7 +147,8 @@ def _plain_table(runs: list[dict[str, Any]]) -> str:
 
 def _module(path: Path) -> ModuleType:
     spec = util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -11,13 +11,13 @@ from unittest import mock
 LEAD = """\
 # Command line
 
-`sage-hf COMMAND`, or `python -m sage_hf COMMAND`. This page is made from the parsers; `sage-hf COMMAND --help` says the same.
-Exit code 0 is success; 1 is a mistake of input, which a line on stderr explains, or a check that failed; 2 is an unknown flag.
-Where a command has `--json`, nothing else is on stdout.
+`sage-hf COMMAND`, or `python -m sage_hf COMMAND`. This page is made from the parsers; `sage-hf COMMAND --help` says
+the same. Exit code 0 is success; 1 is a mistake of input, which a line on stderr explains, or a check that failed; 2
+is an unknown flag. Where a command has `--json`, nothing else is on stdout.
 """
 
 
-class _Captured(Exception):
+class _CapturedError(Exception):
     """Carries the parser out of a command that was about to parse."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
@@ -34,12 +34,12 @@ def parser_of(command: str, *words: str) -> argparse.ArgumentParser:
     """
 
     def capture(parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> None:
-        raise _Captured(parser)
+        raise _CapturedError(parser)
 
     with mock.patch.object(argparse.ArgumentParser, "parse_known_args", capture):
         try:
             import_module(f"sage_hf.cli.{command}").run(list(words))
-        except _Captured as captured:
+        except _CapturedError as captured:
             return captured.parser
     raise ValueError(f"sage-hf {command} parsed no arguments")
 

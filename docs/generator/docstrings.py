@@ -1,15 +1,15 @@
 """
 Hugging Face's docstrings as griffe reads them: a griffe extension.
 
-Arguments are written ``name (`type`, *optional*, defaults to `x`):``, references [`name`] or [`~path.name`]. Griffe reads
-Google's form, in which the type is bare and the default comes from the signature, and links are [`name`][path].
+Arguments are written ``name (`type`, *optional*, defaults to `x`):``, references [`name`] or [`~path.name`]. Griffe
+reads Google's form, in which the type is bare and the default comes from the signature; links are [`name`][path].
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import griffe
@@ -19,9 +19,10 @@ from .names import NameIndex
 SECTIONS = {"Args", "Returns", "Raises", "Yields", "Attributes"}
 ARGUMENT = re.compile(r"^(?P<name>\*{0,2}\w+) \((?P<type>[`\[].+?|callable.*?)\):(?=\s|$)(?P<text>.*)$")
 TYPED = re.compile(r"^(?P<type>\[?`[^`]+`\]?(?: or \[?`[^`]+`\]?)*):(?=\s|$)(?P<text>.*)$")
+SEVERAL = re.compile(r"^(?P<names>\*{0,2}\w+(?:, \*{0,2}\w+)+)(?P<rest> \(.+?\):|:)(?=\s|$)")
 REFERENCE = re.compile(r"\[`(?P<path>~?[\w.]+)`\](?!\[|\()")
 MATH = re.compile(r"\\\((.+?)\\\)")
-SYMBOLS = {r"\alpha": "α", r"\lambda": "λ", r"\in": "∈"}
+SYMBOLS = {r"\alpha": "\N{GREEK SMALL LETTER ALPHA}", r"\lambda": "λ", r"\in": "∈"}
 
 
 class HuggingFaceDocstrings(griffe.Extension):
@@ -45,7 +46,7 @@ def rewrite(docstring: str, find: Callable[[str], str | None]) -> str:
     """
     lines: list[str] = []
     section, indent, fenced = None, 0, False
-    for line in docstring.splitlines():
+    for line in _one_argument_a_line(docstring.splitlines()):
         text, depth = line.strip(), len(line) - len(line.lstrip())
         if text.startswith("```"):
             fenced = not fenced
@@ -58,12 +59,25 @@ def rewrite(docstring: str, find: Callable[[str], str | None]) -> str:
             continue
         if text and depth <= indent:
             section = None
-        elif text and section and depth == indent + 4:
-            line = " " * depth + _entry(text, section)
+        entry = " " * depth + _entry(text, section) if text and section and depth == indent + 4 else line
         if _begins_list(text, lines):
             lines.append("")
-        lines.append(line if text and depth >= indent + 4 and section is None else _inline(line, find))
+        # What is indented outside a section is code.
+        lines.append(entry if text and depth >= indent + 4 and section is None else _inline(entry, find))
     return _as_session("\n".join(lines))
+
+
+def _one_argument_a_line(lines: list[str]) -> Iterator[str]:
+    """Arguments that share a description, `a, b (`str`): names`, each with a copy of its first line."""
+    inside = False
+    for line in lines:
+        inside = (inside and (not line.strip() or line.startswith(" "))) or line == "Args:"
+        found = SEVERAL.match(line.strip()) if inside else None
+        if found is None:
+            yield line
+            continue
+        indent, text = line[: len(line) - len(line.lstrip())], line.strip()[found.end("names") :]
+        yield from (f"{indent}{name}{text}" for name in found["names"].split(", "))
 
 
 def _entry(text: str, section: str) -> str:

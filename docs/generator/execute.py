@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .names import ROOT
+from . import ROOT
 
 TIMEOUT = 300
 """Seconds for a cell."""
@@ -36,8 +36,7 @@ def execute(path: Path) -> Any:
 
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        # A kernel takes the environment of its maker, and its folder from the resources.
-        os.environ |= {
+        environment = os.environ | {
             "PYTHONPATH": str(ROOT),
             "HF_HUB_OFFLINE": "1",
             "HF_HOME": f"{folder}/home",
@@ -51,11 +50,12 @@ def execute(path: Path) -> Any:
             notebook,
             timeout=TIMEOUT,
             record_timing=False,
+            coalesce_streams=True,
             resources={"metadata": {"path": str(work)}},
-            # Sockets in files: other users of the machine can't listen.
-            config=Config(KernelManager={"transport": "ipc"}),
+            # Other users of the machine can't listen in.
+            config=Config(KernelManager={"transport_encryption": "auto"}),
         )
-        client.execute()
+        client.execute(env=environment)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":

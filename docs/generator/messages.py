@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from .names import ROOT
+from . import ROOT
 
 
 def message_patterns(folder: Path = ROOT / "sage_hf") -> dict[str, re.Pattern[str]]:
@@ -31,8 +31,11 @@ def message_patterns(folder: Path = ROOT / "sage_hf") -> dict[str, re.Pattern[st
 
 
 def source_of(message: str, patterns: dict[str, re.Pattern[str]]) -> str | None:
-    """The place in the source that a whole message comes from, `None` if there is none."""
-    return next((place for place, pattern in patterns.items() if pattern.fullmatch(message)), None)
+    """The place in the source that a whole message comes from, that which states most of it; `None` without one."""
+    matching = {place: found for place, pattern in patterns.items() if (found := pattern.fullmatch(message))}
+    filled = {place: sum(map(len, found.groups())) for place, found in matching.items()}
+    best = min(filled, key=lambda place: filled[place], default=None)
+    return best if best is not None and filled[best] <= len(message) / 2 else None
 
 
 def _texts(tree: ast.AST) -> Iterator[tuple[int, list[str | None]]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import griffe
 
-ROOT = Path(__file__).parents[2]
+from . import ROOT
+
 REFERENCES = re.compile(r"\[`~?([\w.]+)`\]")
 
 
@@ -28,8 +28,8 @@ class NameIndex:
         """
         The path of what a reference names.
 
-        Looked for are the path itself, a name beside `within` or in its class, and a name that only one object has, of
-        those under the packages that the reference gives, or nearest to `within`.
+        Looked for are the path itself, a name that `within`, its class or its modules know, and a name that only one
+        object has.
 
         Args:
             name (`str`): such as `SageTrainer`, `SageTrainer.train` or `sage_hf.data.DataError`.
@@ -37,18 +37,31 @@ class NameIndex:
         """
         if name in self.objects:
             return self._not_its_module(name)
-        scope = within
-        while scope is not None:
+        for scope in _scopes(within):
             if f"{scope.path}.{name}" in self.objects:
                 return f"{scope.path}.{name}"
-            scope = scope.parent
+            if (path := self._member(scope, name)) is not None:
+                return path
         if name.startswith(f"{self.package.name}."):
             # A public path such as sage_hf.data.DataError, which sage_hf.data takes from a module of its own.
             parts = name.split(".")
             first = next((i for i, part in enumerate(parts) if part[0].isupper()), len(parts) - 1)
             prefix, ending = ".".join(parts[:first]) + ".", "." + ".".join(parts[first:])
-            return self._only([path for path in self.objects if path.startswith(prefix) and path.endswith(ending)])
-        return self._only([path for path in self.objects if path.endswith(f".{name}")])
+            found = self._only([path for path in self.objects if path.startswith(prefix) and path.endswith(ending)])
+        else:
+            found = self._only([path for path in self.objects if path.endswith(f".{name}")])
+        owner = name.rpartition(".")[0]
+        # What a class has from another class is described there.
+        return self.find(owner, within) if found is None and owner.rpartition(".")[2][:1].isupper() else found
+
+    def _member(self, scope: griffe.Object, name: str) -> str | None:
+        """What a dotted name is in a module: of its own, imported, or of a package inside it."""
+        one: griffe.Object | griffe.Alias = scope
+        for part in name.split("."):
+            if not isinstance(one, griffe.Object) or part not in one.members:
+                return None
+            one = one.members[part]
+        return self._target(one)
 
     def _not_its_module(self, path: str) -> str:
         """A function has the name of its module now and then, and is what is meant then."""
@@ -121,6 +134,14 @@ def load_package(extensions: griffe.Extensions | None = None) -> griffe.Module:
     package = griffe.load("sage_hf", search_paths=[ROOT], extensions=extensions)
     assert isinstance(package, griffe.Module)
     return package
+
+
+def _scopes(one: griffe.Object | None) -> Iterator[griffe.Object]:
+    """An object, and what it stands in, from the inside out."""
+    while one is not None:
+        yield one
+        parent = one.parent
+        one = parent if isinstance(parent, griffe.Object) else None
 
 
 def _walk(one: griffe.Object) -> Iterator[griffe.Object]:

@@ -56,4 +56,4 @@ def _output(output: dict[str, Any], pictures: Path, name: str, notebook: Path) -
 
 
 def _text(text: str) -> list[str]:
-    return ['``` { .text .output .no-copy }', ESCAPES.sub("", text).rstrip("\n"), "```", ""]
+    return ["``` { .text .output .no-copy }", ESCAPES.sub("", text).rstrip("\n"), "```", ""]

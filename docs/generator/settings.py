@@ -14,9 +14,9 @@ LEAD = """\
 # Configuration
 
 A run is configured by [`SageTrainingArguments`][sage_hf.training_args.SageTrainingArguments]: every argument of
-transformers' `TrainingArguments` (learning rate, epochs, precision, logging, pushing, ...) and those below. The same name is an
-argument in Python, a key of the YAML file that `sage-hf train --config run.yaml` reads, and a flag; flags win over the file.
-This page is made from the class itself.
+transformers' `TrainingArguments` (learning rate, epochs, precision, logging, pushing, ...) and those below. The same
+name is an argument in Python, a key of the YAML file that `sage-hf train --config run.yaml` reads, and a flag; flags
+win over the file. This page is made from the class itself.
 
 ```yaml
 # run.yaml
@@ -60,6 +60,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "color_jitter",
         "shuffle_buffer_size",
         "check_rows",
+        "on_error",
     ),
 }
 OTHERS = "More"

@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
+from . import ROOT
 from .api import api_pages
 from .benchmarks import benchmarks_page, quickstart_table
 from .check import problems_of
 from .command_line import command_line_page
-from .names import ROOT, NameIndex, load_package
+from .names import NameIndex, load_package
 from .notebooks import notebook_page
 from .settings import configuration_page
 
@@ -65,6 +66,7 @@ def gather(stage: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(_on_site(source.read_text(encoding="utf-8"), source, documented), encoding="utf-8")
     shutil.copytree(DOCS / "assets", pages / "assets")
+    shutil.copytree(DOCS / "images", pages / "images")
     shutil.copy(ROOT / "model_cards" / "quickstart" / "views.png", pages / "assets" / "views.png")
     for notebook in sorted((DOCS / "notebooks").glob("*.ipynb")):
         folder = pages / "notebooks"

@@ -36,8 +36,9 @@ class Rules:
         paths (`tuple[str, ...]`): what may be asked for; one that ends with `/` stands for everything below it.
             Whatever else Gradio serves, such as its uploads and files, isn't there.
         any_host (`bool`, *optional*, defaults to `False`): whether any name may lead here. If not, only addresses in
-            numbers, `localhost` and the machine's own name do, so that a foreign page can't reach it by a name that
-            it has pointed at this machine (DNS rebinding).
+            numbers, `localhost`, the machine's own name and `host` do, so that a foreign page can't reach it by a name
+            that it has pointed at this machine (DNS rebinding).
+        host (`str`, *optional*): name that it listens at.
         framed_by (`str`, *optional*, defaults to `"'none'"`): which pages may show this one in a frame.
     """
 
@@ -45,6 +46,7 @@ class Rules:
     paths: tuple[str, ...]
     any_host: bool = False
     framed_by: str = "'none'"
+    host: str = "localhost"
 
     def allows_path(self, path: str) -> bool:
         """Whether there is such a path."""
@@ -70,7 +72,7 @@ class Rules:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        if name in ("localhost", socket.gethostname().lower()):
+        if name in ("localhost", socket.gethostname().lower(), self.host.lower()):
             return True
         try:
             ipaddress.ip_address(name)
@@ -120,13 +122,11 @@ class Guard:
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         if not self.rules.allows_host(headers.get("host", "")):
             return 421, "This server is not known by that name."
-        path = scope["path"]
-        client = (scope.get("client") or ("", 0))[0]
-        if path != STARTUP or client not in ("127.0.0.1", "::1", "localhost"):
-            if not self.rules.allows_path(path):
-                return 404, "There is no such page."
-            if scope["method"] not in ("GET", "HEAD") and not _from_here(headers):
-                return 403, "Only the server's own page may change anything."
+        reading = scope["method"] in ("GET", "HEAD")
+        if not self.rules.allows_path(scope["path"]) and not (reading and scope["path"] == STARTUP):
+            return 404, "There is no such page."
+        if not reading and not _from_here(headers):
+            return 403, "Only the server's own page may change anything."
         try:
             length = int(headers.get("content-length", "0"))
         except ValueError:

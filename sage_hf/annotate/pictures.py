@@ -6,18 +6,19 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..data.annotations import MapFile
+from ..data.parts import SOURCE
 from ..data.pictures import check_picture, read_file
 from ..data.saliency import DataError
 from ..data.sources import Source, SourceReader, SourceRow
 from ..data.sources.reader import placed
 from .maps import full_size
+from .record import HUMAN, ON
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Pictures(Protocol):
     """Folder or dataset."""
     class_names: list[str] | None
     """The classes, if the source has any."""
-    names: Sequence[str]
+    names: list[str]
     """What each picture is called: different ones, the same whenever the source is opened."""
 
     def row(self, index: int) -> SourceRow:
@@ -80,6 +81,16 @@ def existing_map(row: SourceRow, size: tuple[int, int]) -> np.ndarray | None:
     return combine_saliency(found, "mean") if found else None
 
 
+def existing_source(row: SourceRow) -> str:
+    """Who made the map that a picture has in its source: `human` if nothing else is told."""
+    told = dict(row.columns).get(SOURCE)
+    made = [one for one in (told if isinstance(told, list) else [told]) if one not in (None, HUMAN)]
+    if not made:
+        return HUMAN
+    # Of several annotators' maps, which are shown as one, some are a human's.
+    return made[0] if not isinstance(told, list) or len(told) == 1 else f"{ON}{made[0].removeprefix(ON)}"
+
+
 class FolderPictures:
     """
     The pictures of a folder and of the folders in it.
@@ -105,7 +116,7 @@ class FolderPictures:
         labels: str | Path | None = None,
         label_column: str | None = None,
     ):
-        self.where = str(folder)
+        self.where, self._root = str(folder), Path(folder).resolve()
         source = Source(images=folder, saliency=tuple(saliency), labels=labels, label_column=label_column)
         rows = list(SourceReader(source, labelled=labels is not None, annotated=False).rows())
         if labels is None and all(placed(row.file)[0] for row in rows if row.picture is not None):
@@ -119,7 +130,11 @@ class FolderPictures:
 
     def row(self, index: int) -> SourceRow:
         """See [`Pictures`]."""
-        return self._rows[index]
+        row = self._rows[index]
+        # Looked at again: since the folder was read, something may have been put in the picture's place.
+        if isinstance(row.picture, Path) and not row.picture.resolve().is_relative_to(self._root):
+            return replace(row, picture=None, error="it is a link now, and not inside the folder.")
+        return row
 
 
 class DatasetPictures:
@@ -174,7 +189,7 @@ class DatasetPictures:
                 self.class_names = class_names_of(feature)
                 if self.class_names is None or inner_feature(feature) is not feature:
                     raise DataError(f"{path}: column {label_column!r} holds {feature}; the page sets single classes.")
-            kept = [column for column in self._columns if column in rows.features]
+            kept = [column for column in (*self._columns, SOURCE) if column in rows.features]
             undecoded = rows.select_columns(kept).cast_column(image_column, datasets.Image(decode=False))
             if saliency_column in kept:
                 plain: Any = datasets.Image(decode=False)
@@ -214,6 +229,7 @@ class DatasetPictures:
             split,
             tuple(maps),
             error,
+            ((SOURCE, stored.get(SOURCE)),),
         )
 
     def _file(self, stored: dict[str, Any]) -> Path | bytes:
@@ -262,9 +278,3 @@ def is_dataset(path: str) -> bool:
     return any((folder / name).is_file() for name in told) or any(
         next(folder.glob(pattern), None) is not None for pattern in ("*.parquet", "data/*.parquet", "*/metadata.csv")
     )
-
-
-@lru_cache(maxsize=1)
-def shown_formats() -> tuple[str, ...]:
-    """The picture formats, as Pillow calls them, that every browser shows as they are."""
-    return ("JPEG", "PNG", "WEBP", "GIF", "BMP")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,13 @@ from ..data.pictures import open_picture as decoded_picture
 from ..data.saliency import DataError
 from .guess import Guesser
 from .maps import png_of, unpacked, values_of
-from .pictures import Opened, Pictures, existing_map, open_picture, shown_formats
-from .record import FINISHED, HUMAN, LONGEST, Change, Record, checked_name
+from .pictures import Opened, Pictures, existing_map, existing_source, open_picture
+from .record import FINISHED, HUMAN, LONGEST, ON, Change, Record, checked_name
 from .store import AnnotationStore, write_atomically
 
 MOST_CLASSES = 1000
+SHOWN_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""The picture formats, as Pillow calls them, that every browser shows as they are."""
 
 
 class Project:
@@ -56,7 +57,6 @@ class Project:
     ):
         self.pictures, self.store, self.guesser = pictures, store, guesser
         self._given = classes
-        self._lock = Lock()
         self._numbers = {name: index for index, name in enumerate(pictures.names)}
         if len(self._numbers) != len(pictures.names):
             raise DataError(f"{pictures.where}: two pictures have the same name.")
@@ -138,7 +138,7 @@ class Project:
         """
         content = self.picture(index).content
         picture = decoded_picture(content)
-        if picture.format in shown_formats() and getattr(picture, "n_frames", 1) == 1 and "16" not in picture.mode:
+        if picture.format in SHOWN_FORMATS and getattr(picture, "n_frames", 1) == 1 and "16" not in picture.mode:
             return content, f"image/{picture.format.lower()}"
         upright = ImageOps.exif_transpose(picture)
         if upright.mode in ("I", "F", "I;16", "I;16B", "I;16L"):
@@ -178,6 +178,7 @@ class Project:
             "size": picture.size,
             "given_label": row.label if row.label in self.classes else None,
             "existing": bool(row.annotations),
+            "source": existing_source(row),
             "guess": self.guesser.source if self.guesser is not None else None,
             "changed": record is not None and record.sha256 != picture.sha256,
             "record": None if record is None else described(record),
@@ -213,10 +214,7 @@ class Project:
         picture = self.picture(index)
         if change.label is not None and change.label not in self.classes:
             raise DataError(f"{change.label!r} is not one of the classes: {', '.join(self.classes)}.")
-        if change.source != HUMAN and (self.guesser is None or not change.source.endswith(self.guesser.source)):
-            earlier = self.store.latest(annotator, self.pictures.names[index])
-            if earlier is None or change.source != earlier.source:
-                raise DataError(f"no guess of {change.source!r} is shown here.")
+        self._check_source(index, annotator, change.source)
         png = None if content is None else png_of(unpacked(content, picture.size))
         if change.status == "done" and png is None:
             raise DataError("nothing is marked. Draw something, or say that nothing matters in it.")
@@ -227,6 +225,16 @@ class Project:
         )
         return self.store.save(about, change, png, base=base)
 
+    def _check_source(self, index: int, annotator: str, source: str) -> None:
+        """A map is upon the guess that is shown here, upon the map that the picture had, or upon what was saved."""
+        shown = [existing_source(self.pictures.row(index))]
+        if self.guesser is not None:
+            shown.append(self.guesser.source)
+        if (earlier := self.store.latest(annotator, self.pictures.names[index])) is not None:
+            shown.append(earlier.source)
+        if source != HUMAN and source.removeprefix(ON) not in [one.removeprefix(ON) for one in shown]:
+            raise DataError(f"no guess of {source!r} is shown here.")
+
     def progress(self, annotator: str) -> list[str]:
         """The state of every picture: `open`, or the status of an annotator's record."""
         states = ["open"] * len(self.pictures.names)
@@ -235,10 +243,10 @@ class Project:
                 states[index] = record.status
         return states
 
-    def first_unfinished(self, annotator: str) -> int:
-        """The first picture that an annotator has not finished, or the first of all when everything is."""
-        states = self.progress(annotator)
-        return next((index for index, state in enumerate(states) if state not in FINISHED), 0)
+
+def first_unfinished(states: list[str]) -> int:
+    """The first picture that is not finished, by the states of all, or the first of all when everything is."""
+    return next((index for index, state in enumerate(states) if state not in FINISHED), 0)
 
 
 def described(record: Record) -> dict[str, Any]:
@@ -252,6 +260,7 @@ def described(record: Record) -> dict[str, Any]:
         "session": record.session,
         "saved": record.saved,
         "marked": record.map is not None,
+        "size": record.size,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import secrets
@@ -14,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from ..data.saliency import DataError
-from .export import export_annotations, free_folder
 from .guard import MOST_BYTES, Guard, Rules
 from .maps import packed
-from .project import Project, described
+from .project import Project, described, first_unfinished
 from .record import Change
 from .store import StaleRevisionError
 
 MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 Who = Callable[[Any], str | None]
 """The name of the user who sends a request, if somebody else than the user vouches for it."""
+
+
+class SignInError(Exception):
+    """Nobody is signed in."""
 
 
 @dataclass
@@ -70,6 +72,7 @@ def make_app(
     who: Who | None = None,
     any_host: bool = False,
     framed_by: str = "'none'",
+    host: str = "localhost",
     more_paths: tuple[str, ...] = (),
 ) -> Any:
     """
@@ -81,7 +84,7 @@ def make_app(
         export_to (`Path`, *optional*): folder that the page's export button writes; no button if not given.
         who (`Callable`, *optional*): gives the name of the user who sends a request, `None` if nobody is signed in;
             names are chosen on the page if not given.
-        any_host, framed_by: see [`Rules`].
+        any_host, framed_by, host: see [`Rules`].
         more_paths (`tuple[str, ...]`): further addresses that the application has.
 
     Raises:
@@ -100,7 +103,7 @@ def make_app(
             return request.query_params.get("annotator", "")
         name = who(request)
         if name is None:
-            raise PermissionError("Sign in first.")
+            raise SignInError("Sign in first.")
         return name
 
     def number(request: Request) -> int:
@@ -126,8 +129,8 @@ def make_app(
         return JSONResponse(known)
 
     def progress(request: Request) -> Response:
-        name = name_of(request)
-        return JSONResponse({"states": project.progress(name), "first": project.first_unfinished(name)})
+        states = project.progress(name_of(request))
+        return JSONResponse({"states": states, "first": first_unfinished(states)})
 
     def picture(request: Request) -> Response:
         content, media = project.shown(number(request))
@@ -138,7 +141,7 @@ def make_app(
 
     def drawn(request: Request) -> Response:
         revision = request.query_params.get("revision")
-        values = project.map_of(number(request), name_of(request), int(revision) if revision else None)
+        values = project.map_of(number(request), name_of(request), _whole(revision))
         return _map_response(values)
 
     def start(request: Request) -> Response:
@@ -161,7 +164,12 @@ def make_app(
         if not isinstance(base, int) or not set(values) <= set(known):
             raise DataError(f"a change has base, map and {', '.join(known)}.")
         change = Change(**values)
-        drawn_map = None if content is None else base64.b64decode(content, validate=True)
+        if not isinstance(content, str | None):
+            raise DataError(f"map is {type(content).__name__}, not text.")
+        try:
+            drawn_map = None if content is None else base64.b64decode(content, validate=True)
+        except ValueError as error:
+            raise DataError(f"map is no base64: {error}.") from None
         record = project.save(number(request), name_of(request), change, drawn_map, base)
         return JSONResponse(described(record))
 
@@ -175,12 +183,17 @@ def make_app(
             content += piece
             if len(content) > MOST_BYTES:  # the guard has only read what the header promises
                 raise DataError(f"a request has at most {MOST_BYTES} bytes.")
-        values = json.loads(bytes(content))
+        try:
+            values = json.loads(bytes(content))
+        except ValueError as error:
+            raise DataError(f"the request is no JSON: {error}.") from None
         if not isinstance(values, dict):
             raise DataError("a request is a JSON object.")
         return values
 
     def export(_: Request) -> Response:
+        from .export import export_annotations, free_folder  # which loads datasets: seconds
+
         assert export_to is not None
         report = export_annotations(project, free_folder(export_to))
         return JSONResponse(report.summary())
@@ -189,8 +202,11 @@ def make_app(
         return JSONResponse({"error": str(error), "latest": described(error.latest)}, 409)
 
     def wrong(_: Request, error: Any) -> Response:
-        status = {PermissionError: 401, LookupError: 404}.get(type(error), 400)
+        status = {SignInError: 401, LookupError: 404}.get(type(error), 400)
         return JSONResponse({"error": str(error)}, status)
+
+    def failed(_: Request, error: Any) -> Response:
+        return JSONResponse({"error": error.strerror or str(error)}, 500)
 
     app.add_route("/", page("index.html"))
     for name in static:
@@ -206,10 +222,11 @@ def make_app(
     if export_to is not None:
         app.add_route("/api/export", export, methods=["POST"])
     app.add_exception_handler(StaleRevisionError, stale)
-    for kind in (DataError, LookupError, PermissionError, FileExistsError, binascii.Error, json.JSONDecodeError):
+    for kind in (DataError, LookupError, SignInError):
         app.add_exception_handler(kind, wrong)
+    app.add_exception_handler(OSError, failed)
     paths = ("/", "/page/", "/api/", *more_paths)
-    app.add_middleware(Guard, rules=Rules(token, paths, any_host, framed_by))
+    app.add_middleware(Guard, rules=Rules(token, paths, any_host, framed_by, host))
     return app
 
 
@@ -235,7 +252,7 @@ def launch(
         `OSError`: the port is taken.
     """
     token = secrets.token_urlsafe(16)
-    app = make_app(project, token=token, export_to=export_to)
+    app = make_app(project, token=token, export_to=export_to, host=host)
     running = start(app, host, port)
     running.url = f"{running.url}?token={token}"
     return running
@@ -271,3 +288,11 @@ def import_gradio() -> Any:
     except ImportError as error:
         raise ImportError(f"sage-hf annotate needs Gradio ({error}): pip install 'sage_hf[annotate]'") from error
     return gradio
+
+
+def _whole(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or len(text) > 9:
+        raise DataError(f"{text[:20]!r} is no revision.")
+    return int(text)

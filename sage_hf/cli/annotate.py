@@ -61,9 +61,27 @@ def parser() -> argparse.ArgumentParser:
         "--export-to", metavar="DIR", help="folder that the page's export button writes (default: FOLDER-dataset)"
     )
 
+    group = made.add_argument_group("as a Space on the Hub")
+    group.add_argument("--space", metavar="DIR", help="write the folder of a Space that serves the page, and end")
+    group.add_argument(
+        "--space-store",
+        metavar="OWNER/NAME",
+        help="dataset repository that the work goes to (default: REPO-annotations)",
+    )
+    group.add_argument(
+        "--space-requirement",
+        metavar="TEXT",
+        help="what pip installs there (default: this version of sage_hf[annotate])",
+    )
+
     group = made.add_argument_group("without a page")
     group.add_argument("--export", metavar="OUT", help="write the dataset of all finished pictures, and end")
-    group.add_argument("--annotators", nargs="+", metavar="NAME", help="whose work is exported (default: everybody's)")
+    group.add_argument(
+        "--annotators",
+        nargs="+",
+        metavar="NAME",
+        help="whose work is exported, or who may annotate in a Space (default: everybody)",
+    )
     group.add_argument(
         "--metadata", choices=["keep", "strip"], default="keep", help="strip removes EXIF from pictures"
     )
@@ -78,6 +96,8 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: list[str]) -> int:
     """Serve the page, or export."""
     args = parser().parse_args(argv)
+    if args.space is not None:
+        return _space(args)
     project = project_of(args)
     if args.export is not None:
         return _export(project, args)
@@ -94,6 +114,7 @@ def project_of(args: argparse.Namespace) -> Any:
     """
     from ..annotate import AnnotationStore, Project
     from ..annotate.guess import Guesser
+    from ..annotate.hub_folder import PROTOCOL, fetched_store
     from ..annotate.pictures import open_pictures
     from ..data.annotations import MachineSaliency
 
@@ -115,7 +136,15 @@ def project_of(args: argparse.Namespace) -> Any:
                 args.guess, args.guess_kind, labels, args.guess_near, args.guess_revision, args.guess_device
             )
         )
-    return Project(pictures, AnnotationStore(_beside(args.source, "annotations", args.store)), args.classes, guesser)
+    if args.store is not None and args.store.startswith(PROTOCOL):
+        if args.export is None:
+            raise ValueError(
+                f"{args.store} can be exported with --export; to annotate, give a folder of this machine."
+            )
+        store = fetched_store(args.store)
+    else:
+        store = _beside(args.source, "annotations", args.store)
+    return Project(pictures, AnnotationStore(store), args.classes, guesser)
 
 
 def _beside(source: str, what: str, given: str | None) -> Path:
@@ -127,6 +156,30 @@ def _beside(source: str, what: str, given: str | None) -> Path:
         folder = folder.resolve()
         return folder.with_name(f"{folder.name}-{what}")
     return Path(f"{source.rsplit('/', 1)[-1]}-{what}")
+
+
+def _space(args: argparse.Namespace) -> int:
+    from ..annotate.space import write_space
+
+    if args.guess is not None or args.saliency or args.labels is not None:
+        raise ValueError(
+            "--guess, --saliency and --labels don't go with --space: it shows a dataset of the Hub as it is."
+        )
+    store = args.space_store or f"{args.source}-annotations"
+    options = {name: getattr(args, name) for name in ("name", "revision", "image_column", "saliency_column")}
+    written = write_space(
+        args.space,
+        args.source,
+        store,
+        classes=args.classes,
+        annotators=args.annotators,
+        requirement=args.space_requirement,
+        label_column=args.label_column,
+        **options,
+    )
+    print(f"{args.space}: {', '.join(path.name for path in written)}")
+    print(f"publish it:  hf upload OWNER/SPACE {args.space} . --repo-type space, with a secret HF_TOKEN for {store}")
+    return 0
 
 
 def _export(project: Any, args: argparse.Namespace) -> int:
@@ -172,7 +225,7 @@ def _serve(project: Any, args: argparse.Namespace) -> int:
     if not local:
         print(
             f"warning: other machines reach {args.host}. Whoever has the address below, which is sent unencrypted, "
-            "sees the pictures and can annotate them.",
+            "sees the pictures and can annotate them. There, put this machine's name or number in localhost's place.",
             file=sys.stderr,
         )
     count, where = len(project.pictures.names), project.pictures.where

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,13 @@ import datasets
 import torch
 from transformers.utils import logging
 
-from ..data.annotated import rows_with_map
 from ..data.saliency import DataError
-from ..data.streams import CHECKED_ROWS, StreamedDataset, known_rows
+from ..data.streams import StreamedDataset, known_rows
 from ..evaluation.model_saliency import METHODS, model_saliency
-from ..objectives import AugmentObjective, SageObjective
+from ..pictured import annotated_rows, check_drawable, draw_objective, normalisation
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
-from ..visualization import alignment_grid, view_grid
+from ..visualization import alignment_grid
 
 logger = logging.get_logger(__name__)
 VIEWS, ALIGNMENT = "views.png", "alignment.png"
@@ -100,21 +101,15 @@ def draw_pictures(trainer: SageTrainer, count: int) -> dict[str, str]:
     each = dataset if isinstance(dataset, StreamedDataset) else map(dataset.__getitem__, range(len(dataset)))
     with_map = (row for row in each if row.get("saliency") is not None)
     rows = list(itertools.islice(with_map, max(count, *objective.fewest_rows)))
-    pixel_values, saliency = (torch.stack([row[name] for row in rows]) for name in ("pixel_values", "saliency"))
-    _check_drawable(pixel_values)
     generator = torch.Generator().manual_seed(trainer.args.seed)
-    every = torch.arange(len(rows))
-    saliency = objective.maps(saliency, every, generator)
-    views = objective.views(pixel_values, saliency, every, generator)
-    known = {SageObjective: ("x+ keeps it", "x- removes it"), AugmentObjective: ("x+ keeps it",)}
-    headers: tuple[str, ...] = next((names for kind, names in known.items() if isinstance(objective, kind)), ())
-    drawn = view_grid(pixel_values[:count], saliency[:count], views, *_normalisation(trainer), headers)
+    with _said_by("card_pictures"):
+        drawn, views = draw_objective(objective, rows, count, trainer.processing_class, generator)
     drawn.save(Path(str(trainer.args.output_dir)) / VIEWS)
     captions = {
         2: "Training pictures, their maps, and the views that keep and that remove what the maps mark.",
         1: "Training pictures, their maps, and the views that keep what the maps mark.",
     }
-    return {VIEWS: captions.get(len(headers), "Training pictures and their maps.")}
+    return {VIEWS: captions.get(views, "Training pictures and their maps.")}
 
 
 def draw_alignment(
@@ -140,13 +135,18 @@ def draw_alignment(
         return {}
     sources = {f"Pictures of the {name} split, not trained on": split for name, split in held_out.items()}
     sources["Pictures that it was trained on"] = training
-    found = ((source, _annotated(trainer, split, count)) for source, split in sources.items())
+    column = trainer.args.saliency_column
+    found = (
+        (source, annotated_rows(trainer.preparation, split, count) if column in (split.column_names or ()) else [])
+        for source, split in sources.items()
+    )
     source, rows = next(((source, rows) for source, rows in found if rows), ("", []))
     if not rows:
         return {}
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     pixel_values, saliency = (torch.stack([row[column] for row in rows]) for column in ("pixel_values", "saliency"))
-    _check_drawable(pixel_values)
+    with _said_by("card_pictures"):
+        check_drawable(pixel_values)
     looked = {
         method: model_saliency(
             model,
@@ -156,7 +156,7 @@ def draw_alignment(
         ).cpu()
         for method in METHODS
     }
-    drawn = alignment_grid(pixel_values, saliency, looked, *_normalisation(trainer))
+    drawn = alignment_grid(pixel_values, saliency, looked, *normalisation(trainer.processing_class))
     drawn.save(Path(str(trainer.args.output_dir)) / ALIGNMENT)
     return {
         ALIGNMENT: f"{source}: what was marked in them, and where the model looks for the class that it predicts "
@@ -164,27 +164,10 @@ def draw_alignment(
     }
 
 
-def _annotated(
-    trainer: SageTrainer, split: datasets.Dataset | datasets.IterableDataset, count: int
-) -> list[dict[str, Any]]:
-    """The first rows of a raw split that have a map, prepared without augmentation; of a stream's first rows alone."""
-    column = trainer.args.saliency_column
-    if column not in (split.column_names or ()):
-        return []
-    prepared = trainer.preparation(split, "pictured", maps=True)
-    if isinstance(split, datasets.IterableDataset):
-        first = itertools.islice(prepared, CHECKED_ROWS)
-        return list(itertools.islice((row for row in first if row["saliency"] is not None), count))
-    present = rows_with_map(split, column)
-    with_map = (row for row in map(prepared.__getitem__, present) if row["saliency"] is not None)
-    return list(itertools.islice(with_map, count))
-
-
-def _check_drawable(pixel_values: torch.Tensor) -> None:
-    if pixel_values.shape[1] not in (1, 3):
-        raise DataError(f"card_pictures: pictures of {pixel_values.shape[1]} channels can't be drawn. Leave it out.")
-
-
-def _normalisation(trainer: SageTrainer) -> tuple[list[float], list[float]]:
-    processor: Any = trainer.processing_class
-    return getattr(processor, "image_mean", None) or [0.0], getattr(processor, "image_std", None) or [1.0]
+@contextlib.contextmanager
+def _said_by(argument: str) -> Iterator[None]:
+    """Errors name the argument that asked for pictures."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{argument}: {error} Leave it out.") from error

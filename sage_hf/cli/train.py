@@ -32,6 +32,7 @@ from ..hub.revisions import model_revision, revision_of
 from ..tasks import PROBLEM_TYPES
 from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
+from ..whole_checkpoints import resumed_checkpoint
 from .card_material import comparable, draw_alignment, draw_pictures, fingerprint, read_compared_run
 from .config import read_config, set_defaults
 from .model_options import add_adapters, needs_interpolation, resize_inputs
@@ -155,6 +156,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     if (address := on_hub(resume)) is not None:
         find_checkpoint(address, hub)  # said now if there is none; fetched when training starts
     else:
+        resume = args.resume_from_checkpoint = resumed_checkpoint(resume, str(args.output_dir))
         check_output_dir(args.output_dir, resume)
 
     check_folder(run_args.model)

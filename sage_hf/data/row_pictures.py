@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,8 +37,9 @@ def decoded(picture: Any, tokens: dict[str, str | bool | None] | None = None) ->
         return datasets.Image().decode_example(picture, token_per_repo_id=tokens)
     except Exception as error:  # any decoder may raise anything on a damaged file
         file = f" ({picture['path']})" if picture.get("path") else ""
+        reason = re.sub(r" <_io\.BytesIO object at \w+>", "", str(error))  # PIL's name for what has no file
         raise DataError(
-            f"the picture{file} can't be read: {type(error).__name__}: {error}. Replace or remove it."
+            f"the picture{file} can't be read: {type(error).__name__}: {reason}. Replace or remove it."
         ) from error
 
 

@@ -136,7 +136,11 @@ class RunRecord:
         objective = GUIDANCE.get(self.sage.get("guidance", ""))
         defaults = {} if objective is None else {one.name: one.default for one in fields(objective)}
         changed = {name: value for name, value in self.sage.items() if name in defaults and value != defaults[name]}
-        return changed | self.sage
+        settings = changed | self.sage
+        if "left_out" in settings:
+            left_out = settings["left_out"]
+            settings["left_out"] = f"{', '.join(left_out['values'])} (column {left_out['column']})"
+        return settings
 
 
 def record_run(

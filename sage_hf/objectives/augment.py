@@ -29,6 +29,8 @@ class AugmentObjective(MapObjective):
         guidance_weight (`float`, *optional*, defaults to 1.0): of the loss on x+; 0 or more.
         saliency_control (`str`, *optional*, defaults to `"none"`): wrong maps as a control, see
             [`~sage_hf.controls`].
+        saliency_dilation (`float`, *optional*, defaults to 0.0): by which share of the shorter side marks are grown,
+            see [`~sage_hf.views.grow_marks`].
         problem_type (`str`, *optional*, defaults to `"single_label_classification"`): any.
 
     Raises:
@@ -50,6 +52,7 @@ class AugmentObjective(MapObjective):
     degradation: str | Degradation = "shuffle"
     guidance_weight: float = 1.0
     saliency_control: str = "none"
+    saliency_dilation: float = 0.0
     problem_type: str = SINGLE_LABEL
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..controls import SALIENCY_CONTROLS, control_saliency
 from ..tasks import PROBLEM_TYPES
+from ..views import MIXING, grow_marks
 
 NEEDS = frozenset({"input_gradients", "features", "attention"})
 """What an objective can ask for beside logits and embeddings, see [`Objective.needs`]."""
@@ -156,20 +157,23 @@ class Objective(Protocol):
 
 
 class MapObjective(Objective, Protocol):
-    """An objective whose maps may be replaced by those of a control."""
+    """An objective whose maps may be replaced by those of a control, and grown."""
 
     saliency_control: str
+    saliency_dilation: float = 0.0
     problem_type: str
 
     @property
     def fewest_rows(self) -> tuple[int, int]:
-        """Shuffling needs a second row: of the batch for the degradation, of the annotated ones for the control."""
+        """
+        Mixing needs a second row: of the batch for the degradation, of the annotated ones for the control "shuffled".
+        """
         degradation = getattr(self, "degradation", None)
-        return (2 if degradation == "shuffle" else 1, 2 if self.saliency_control == "shuffled" else 1)
+        return (2 if degradation in MIXING else 1, 2 if self.saliency_control == "shuffled" else 1)
 
     def maps(self, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The maps of the batch, or those of the control in place of them."""
-        return control_saliency(saliency, rows, self.saliency_control, generator)
+        """The maps of the batch, or those of the control in place of them, with their marks grown."""
+        return grow_marks(control_saliency(saliency, rows, self.saliency_control, generator), self.saliency_dilation)
 
 
 def check_choices(objective: Any, **choices: tuple[str, ...]) -> None:
@@ -178,6 +182,8 @@ def check_choices(objective: Any, **choices: tuple[str, ...]) -> None:
     for name, allowed in (common | choices).items():
         if (value := getattr(objective, name)) not in allowed:
             raise ValueError(f"Unknown {name} {value!r}. Choose one of {', '.join(allowed)}.")
+    if not 0 <= objective.saliency_dilation < 1:
+        raise ValueError(f"saliency_dilation must be at least 0 and below 1, got {objective.saliency_dilation}.")
 
 
 def check_weights(objective: Any, *names: str) -> None:

@@ -33,6 +33,8 @@ class GradientObjective(MapObjective):
         guidance_weight (`float`, *optional*, defaults to 1.0): the paper's lambda_1; 0 or more.
         saliency_control (`str`, *optional*, defaults to `"none"`): wrong maps as a control, see
             [`~sage_hf.controls`].
+        saliency_dilation (`float`, *optional*, defaults to 0.0): by which share of the shorter side marks are grown,
+            see [`~sage_hf.views.grow_marks`].
         problem_type (`str`, *optional*, defaults to `"single_label_classification"`): or
             `"multi_label_classification"`.
 
@@ -42,6 +44,7 @@ class GradientObjective(MapObjective):
 
     guidance_weight: float = 1.0
     saliency_control: str = "none"
+    saliency_dilation: float = 0.0
     problem_type: str = SINGLE_LABEL
 
     needs: ClassVar[frozenset[str]] = frozenset({"input_gradients"})

@@ -95,6 +95,8 @@ class SageObjective(MapObjective):
             `"inverted"` (1 - s), `"shuffled"` (the map of another annotated row), `"center_gaussian"` or
             `"random_blobs"` (of equal area) replaces each map by a wrong one: a control, see [`~sage_hf.controls`]. A
             gain that stays under it did not come from where humans looked.
+        saliency_dilation (`float`, *optional*, defaults to 0.0): by which share of the shorter side marks are grown,
+            see [`~sage_hf.views.grow_marks`].
         problem_type (`str`, *optional*, defaults to `"single_label_classification"`): what the model predicts, as in
             its config; `"multi_label_classification"` or `"regression"` otherwise.
 
@@ -124,6 +126,7 @@ class SageObjective(MapObjective):
     temperature: float = 1.0
     consistency_weight: float = 1.0
     saliency_control: str = "none"
+    saliency_dilation: float = 0.0
     problem_type: str = SINGLE_LABEL
 
     def __post_init__(self) -> None:

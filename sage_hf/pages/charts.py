@@ -117,7 +117,7 @@ def line_chart(
             _legend(axes)
         svg = _svg(figure)
     words = summary or " ".join(f"{name}: {_course(x, y, x_label)}" for name, (x, y) in lines.items())
-    return Figure(svg, f"{title}. {words}", caption, _line_table(lines, x_label, y_label))
+    return Figure(svg, f"{title}. {words}", caption, _line_table(lines, title, x_label, y_label))
 
 
 def histogram(
@@ -234,7 +234,7 @@ def interval_chart(
         [name, *(number(one[end]) if end in one else "" for end in ("value", "low", "high"))]
         for name, one in figures.items()
     ]
-    table = Table(["", x_label, "low", "high"], rows, f"{title}, {interval}")
+    table = Table(["name", x_label, "low", "high"], rows, f"{title}, {interval}")
     brackets = f", {interval} in brackets" if any("low" in one for one in figures.values()) else ""
     return Figure(svg, f"{title}{brackets}. {'; '.join(words)}.", caption, table)
 
@@ -395,7 +395,7 @@ def _course(x: np.ndarray, y: np.ndarray, x_label: str) -> str:
     return f"from {at[0]} to {at[1]}, lowest {at[2]}, highest {at[3]}."
 
 
-def _line_table(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], x_label: str, y_label: str) -> Table:
+def _line_table(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, x_label: str, y_label: str) -> Table:
     """The points; of lines that share their x values in one row for each of these."""
     first = next(iter(lines.values()))[0]
     if all(len(x) == len(first) and (x == first).all() for x, _ in lines.values()):
@@ -408,7 +408,7 @@ def _line_table(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], x_label: str
             rows += [[name, number(x[index]), number(y[index])] for index in _spread(len(x), len(lines))]
             points += len(x)
         table = Table(["line", x_label, y_label], rows)
-    table.caption = y_label if len(rows) == points else f"{y_label}, {len(rows)} of {points} points"
+    table.caption = title if len(rows) == points else f"{title}, {len(rows)} of {points} points"
     return table
 
 

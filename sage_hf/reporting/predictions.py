@@ -46,7 +46,7 @@ def calibration(found: dict[str, Any]) -> list[Block]:
         return [Text(f"Calibration is measured of one label a picture, not of {found['problem_type']}.")]
     rows = [
         [split, *(figure(figures.get(name)) for name in CALIBRATION_NAMES)]
-        for split, figures in _calibrated(found).items()
+        for split, figures in found["calibration"].items()
     ]
     charts = []
     for split, one in found["predictions"].items():
@@ -56,7 +56,7 @@ def calibration(found: dict[str, Any]) -> list[Block]:
         charts.append(
             line_chart(
                 {"model": (mean, share)},
-                title=f"reliability, {_words(split)}",
+                title=f"reliability, {split}",
                 x_label="mean confidence of a bin",
                 y_label="share that is right",
                 diagonal="calibrated",
@@ -64,7 +64,7 @@ def calibration(found: dict[str, Any]) -> list[Block]:
                 caption="Below the diagonal the model is surer than it should be.",
             )
         )
-        title = f"confidence, {_words(split)}"
+        title = f"confidence, {split}"
         groups = {name: confidence[held] for name, held in (("right", right), ("wrong", ~right)) if held.any()}
         charts.append(histogram(groups, title=title, x_label="confidence", bins=BINS))
     header = ["split", *CALIBRATION_NAMES.values()]
@@ -77,10 +77,6 @@ def calibration(found: dict[str, Any]) -> list[Block]:
         Table(header, rows, "Calibration by split, lower is better"),
         Gallery(*charts),
     ]
-
-
-def _calibrated(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return found.get("calibration", {})
 
 
 def roc(found: dict[str, Any]) -> list[Block]:
@@ -124,7 +120,7 @@ def _roc_chart(split: str, drawn: dict[str, Line], areas: dict[str, float], cut:
     words = ", ".join(f"{name} {area:.3f}" for name, area in areas.items())
     return line_chart(
         drawn,
-        title=f"ROC, {_words(split)}",
+        title=f"ROC, {split}",
         x_label="false positive rate",
         y_label="true positive rate",
         diagonal="chance",
@@ -162,7 +158,7 @@ def confusion(found: dict[str, Any]) -> list[Block]:
     blocks: list[Block] = []
     for split, one in found["predictions"].items():
         counts = confusion_matrix(one["labels"], one["logits"].argmax(axis=1), labels=range(len(names)))
-        title = f"confusion, {_words(split)}"
+        title = f"confusion, {split}"
         if len(names) <= CONFUSED:
             blocks.append(matrix_chart(counts, names, title=title, x_label="predicted", y_label="label"))
             continue
@@ -196,7 +192,7 @@ def open_set(found: dict[str, Any], unknown: str) -> list[Block]:
         charts = [
             histogram(
                 values,
-                title=f"{words}, {_words(split)}",
+                title=f"{words}, {split}",
                 x_label=words,
                 caption=f"AUROC {figure(figures[f'{name}_auroc'])}, known against unknown.",
             )
@@ -205,8 +201,8 @@ def open_set(found: dict[str, Any], unknown: str) -> list[Block]:
         rows = [
             [words, *(figure(figures[f"{name}_{key}"]) for key in OPEN_SET)] for name, (words, _) in scores.items()
         ]
-        caption = f"{len(groups['known'])} known and {len(groups['unknown'])} unknown rows of {_words(split)}"
-        blocks.append(Section(_words(split), Gallery(*charts), Table(["score", *OPEN_SET.values()], rows, caption)))
+        caption = f"{len(groups['known'])} known and {len(groups['unknown'])} unknown rows of {split}"
+        blocks.append(Section(split, Gallery(*charts), Table(["score", *OPEN_SET.values()], rows, caption)))
     return blocks
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..pages import Block, Code, Definitions, Details, Figure, Page, Section, Table, Text
+from ..pages import Block, Code, Definitions, Details, Figure, Gallery, Page, Section, Table, Text
 from ..pages.charts import require_matplotlib
 from ..pages.page import check_own
 from . import predictions as drawn
@@ -106,12 +106,11 @@ def build_page(
     page.add("Pictures", *_pictures(run))
     name = run.path.name
     if predicted is None:
-        again = [
-            Text("This needs the model's predictions, which a run does not keep. To predict them for the report:"),
+        page.add(
+            "Calibration, ROC and confusion",
+            Text("They need the model's predictions, which a run does not keep. To predict for the report:"),
             Code(f"sage-hf report {name} --dataset {_dataset(run)}"),
-        ]
-        for heading in ("Calibration", "ROC curves", "Confusion"):
-            page.add(heading, *again)
+        )
     else:
         said = _predicted(predicted, run)
         page.add("Calibration", *said, *drawn.calibration(predicted))
@@ -178,15 +177,15 @@ def _predicted(predicted: dict[str, Any], run: RunFolder) -> list[Block]:
 
 
 def _pictures(run: RunFolder) -> list[Block]:
-    blocks: list[Block] = []
-    for name, caption in run.pictures.items():
-        blocks.append(Figure((run.path / name).read_bytes(), _alt(name, caption), caption))
-    if not blocks:
+    if not run.pictures:
         return [
             Text("The run drew no pictures. They are drawn where they are asked for:"),
             Code("sage-hf train ... --card_pictures 6"),
         ]
-    return blocks
+    figures = [
+        Figure((run.path / name).read_bytes(), _alt(name, caption), caption) for name, caption in run.pictures.items()
+    ]
+    return [Gallery(*figures, width=440)]
 
 
 def _alt(name: str, caption: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 from typing import Any
 
+from ..evaluation.intervals import mean_interval
 from ..hub.results import value_of
 from ..pages import Block, Code, Gallery, Table, Text
 from ..pages.charts import interval_chart
@@ -90,9 +90,13 @@ def alignment(run: RunFolder) -> list[Block]:
                     [split, str(found["pictures"]), words, *(figure(figures.get(name), 3) for name in ALIGNMENT)]
                 )
                 charted[f"{split}, {words}"] = figures["auc_judd"]
-    header = ["split", "rows with a map", "how it was asked", *ALIGNMENT.values()]
+    header = ["split", "rows", "how it was asked", *ALIGNMENT.values()]
     return [
-        Table(header, rows, "Agreement of the model's saliency, for the class that it predicts, with the maps"),
+        Table(
+            header,
+            rows,
+            "Agreement of the model's saliency, for the class that it predicts, with the maps of annotated rows",
+        ),
         Gallery(interval_chart(charted, title="AUC-Judd (chance 0.5)", x_label="AUC-Judd"), width=480),
         Text(
             "Higher is better, but for KL; chance is 0 for CC and NSS, 0.5 for AUC-Judd. A model that looks at "
@@ -116,15 +120,18 @@ def by_seed(run: RunFolder) -> list[Block]:
         for guidance, found in run.seeds.items():
             values = found.get(split, [])
             if values:
-                mean = statistics.mean(values)
-                rows.append([split, guidance, f"{mean:.4f}", ", ".join(f"{value:.4f}" for value in values)])
-                spread[guidance] = {"value": mean, "low": min(values), "high": max(values)}
-        title = f"accuracy, {_words(split)}"
-        charts.append(interval_chart(spread, title=title, x_label="accuracy", interval="lowest and highest seed"))
+                mean, half_width = mean_interval(values)
+                spread[guidance] = {"value": mean}
+                if len(values) > 1:
+                    spread[guidance] |= {"low": mean - half_width, "high": mean + half_width}
+                each = ", ".join(f"{value:.4f}" for value in values)
+                rows.append([split, guidance, figure(spread[guidance]), each])
+        title = f"accuracy, {split}"
+        charts.append(interval_chart(spread, title=title, x_label="accuracy"))
     return [
         Table(["split", "guidance", "mean accuracy", "of each seed"], rows, "Accuracy of several trainings"),
         Gallery(*charts),
-        Text("Points are means, lines reach from the lowest to the highest seed."),
+        Text("In brackets and as lines: 95% intervals of the mean over trainings (Student's t)."),
     ]
 
 
@@ -170,7 +177,7 @@ def comparison(run: RunFolder, others: list[RunFolder]) -> list[Block]:
             if "low" in _as_dict(found.get(split, {}).get(first))
         }
         if len(held) > 1:
-            charts.append(interval_chart(held, title=f"{_words(first)}, {_words(split)}", x_label=_words(first)))
+            charts.append(interval_chart(held, title=f"{_words(first)}, {split}", x_label=_words(first)))
     if charts:
         blocks += [Gallery(*charts), Text(INTERVALS)]
     course = compared_curves([run, *others])

@@ -99,13 +99,14 @@ def said(demo: Demo, prediction: dict[str, float], beside: dict[str, float] | No
     Args:
         demo ([`Demo`]): that made it.
         prediction (`dict[str, float]`): see [`Demo.predict`].
-        beside (`dict[str, float]`, *optional*): of the picture that it is shown beside, whose first classes it shows
+        beside (`dict[str, float]`, *optional*): of the picture that it is shown beside, whose first class it shows
             too.
     """
     if not demo.gives_probabilities:
         return ", ".join(f"{name}: {value:.4g}" for name, value in prediction.items())
-    order = [sorted(one, key=lambda name, one=one: -one[name]) for one in (beside or prediction, prediction)]  # type: ignore[misc]
-    shown = list(dict.fromkeys([*order[0][: SHOWN_CLASSES - 1], order[1][0], *order[0]]))[:SHOWN_CLASSES]
+    order = sorted(prediction, key=lambda name: -prediction[name])
+    first = [] if beside is None else [max(beside.items(), key=lambda pair: pair[1])[0]]
+    shown = list(dict.fromkeys([*order[: SHOWN_CLASSES - 1], *first, *order]))[:SHOWN_CLASSES]
     return {name: prediction[name] for name in shown}
 
 
@@ -130,6 +131,17 @@ def verdict(demo: Demo, predictions: dict[str, dict[str, float]], share: float) 
     )
 
 
+def sources_of(demo: Demo) -> list[str]:
+    """
+    Those of `SOURCES` that a model has: some have no class activation map.
+
+    Args:
+        demo ([`Demo`]): the model, which is shown a grey picture.
+    """
+    maps = demo.look(demo.seen(Image.new("RGB", (64, 48), "grey")))
+    return [name for name, method in SOURCES.items() if method in maps or method == "brush"]
+
+
 def build(demo: Demo, title: str, examples: list[str]) -> Any:
     """
     The app.
@@ -144,12 +156,13 @@ def build(demo: Demo, title: str, examples: list[str]) -> Any:
     """
     import gradio as gr
 
-    def shown(label: str) -> Any:
-        return gr.Image(label=label, interactive=False, buttons=["fullscreen"])
+    def shown(label: str, *, visible: bool = True) -> Any:
+        return gr.Image(label=label, interactive=False, buttons=["fullscreen"], format="png", visible=visible)
 
     def bars(label: str) -> Any:
         return gr.Label(label=label, num_top_classes=SHOWN_CLASSES)
 
+    sources = sources_of(demo)
     with gr.Blocks(title=title, analytics_enabled=False) as app:
         gr.Markdown(
             f"# {title}\n\nUpload a picture. See what the model predicts and where it looks, then take a region away "
@@ -163,18 +176,18 @@ def build(demo: Demo, title: str, examples: list[str]) -> Any:
             with gr.Column():
                 prediction = bars("The model's prediction")
                 with gr.Row():
-                    cam = shown("Where it looks: class activation map")
+                    cam = shown("Where it looks: class activation map", visible=len(sources) == len(SOURCES))
                     gradient = shown("Where it looks: input gradient")
         gr.Markdown("## What changes its mind?")
         with gr.Row():
-            source = gr.Radio(list(SOURCES), value=next(iter(SOURCES)), label="The region")
+            source = gr.Radio(sources, value=sources[0], label="The region")
             share = gr.Slider(1, 60, value=15, step=1, label="How much of the picture it covers, in percent")
             filling = gr.Radio(list(FILLINGS), value=next(iter(FILLINGS)), label="In place of what is removed")
         status = gr.Markdown("Upload a picture first.", elem_id="verdict")
         with gr.Row():
-            pictures = [shown("The region"), shown("Without the region (x-)"), shown("With nothing else (x+)")]
+            pictures = [shown("The region"), shown("x-: without the region"), shown("x+: with nothing else")]
         with gr.Row():
-            charts = [bars("The picture as it is"), bars("Without the region (x-)"), bars("With nothing else (x+)")]
+            charts = [bars("Prediction of the picture as it is"), bars("Prediction of x-"), bars("Prediction of x+")]
         gr.Markdown("## Brush a region of your own\n\nThis is the picture as the model sees it.")
         editor = gr.ImageEditor(
             label="Brush over what to take away",

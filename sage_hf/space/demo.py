@@ -161,7 +161,7 @@ def most_looked_at(saliency: Tensor, share: float) -> Tensor:
 
     Args:
         saliency (`torch.Tensor`): (height, width), not negative.
-        share (`float`): of the picture that it covers at most, in [0, 1]; places where the map is 0 don't belong to it.
+        share (`float`): of the picture that it covers at most, in [0, 1]; where the map is 0 is never part of it.
 
     Returns:
         `torch.Tensor`: (height, width), 1 inside and 0 outside.
@@ -179,7 +179,8 @@ def most_looked_at(saliency: Tensor, share: float) -> Tensor:
     """
     count = min(round(share * saliency.numel()), int((saliency > 0).sum()))
     region = torch.zeros(saliency.numel())
-    region[saliency.flatten().topk(count).indices] = 1
+    # Stable, so that of equal places those further up and left are taken, wherever it is computed.
+    region[saliency.flatten().cpu().argsort(descending=True, stable=True)[:count]] = 1
     return region.view(saliency.shape)
 
 

@@ -174,7 +174,7 @@ def _embeddings(embeddings: Sequence[Embeddings], method: str, seed: int) -> lis
                 summary=caption,
             )
         )
-    return [*blocks, Gallery(*charts)]
+    return [*blocks, Gallery(*charts, width=440)]
 
 
 def _row(record: RowRecord, pictures: RowPictures) -> Section:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -42,8 +42,8 @@ class ModelRecord:
         model (`str`): its name.
         predictions (`dict[str, Prediction]`): by view: `"anchor"` (x) and, of a row with a map, `"positive"` (x+) and
             `"negative"` (x-).
-        probabilities (`dict[str, dict[str, float]]`): by view, of the classes that are predicted for any view or that
-            the row is labelled with; empty for a regression.
+        probabilities (`dict[str, dict[str, float]]`): by view, of the classes that any model predicts for any view, or
+            that the row is labelled with; empty for a regression.
         correct (`bool`, *optional*): whether the prediction is the label; `None` without a label, of a class that the
             model doesn't know, and for a regression.
         label_error (`float`, *optional*): one minus the probability of the label, in [0, 1], a mean over several
@@ -154,6 +154,7 @@ def model_record(
     problem_type: str,
     label: Label,
     alignment: dict[str, dict[str, float]],
+    also: Collection[str] = (),
 ) -> ModelRecord:
     """
     What a model makes of a row, of its outputs.
@@ -164,6 +165,7 @@ def model_record(
         classes, problem_type: as for [`predicted`].
         label: as [`stated_label`] gives it.
         alignment: see [`ModelRecord`].
+        also (`Collection[str]`, *optional*): further classes whose probabilities are to be kept.
     """
     said = {view: predicted(values, classes, problem_type) for view, values in outputs.items()}
     record = ModelRecord(name, said, alignment=alignment)
@@ -175,7 +177,7 @@ def model_record(
             record.label_error = float(np.abs(anchor - np.array(numbers, dtype=float)).mean())
         return record
     labels: list[Any] = label if isinstance(label, list) else [] if label is None else [label]
-    concerned = {*labels, *(one for given in said.values() for one in _several(given.label))}
+    concerned = {*labels, *also, *(one for given in said.values() for one in several_of(given.label))}
     places = [index for index, known in enumerate(classes) if known in concerned]
     record.probabilities = {
         view: {classes[index]: float(values[index]) for index in places} for view, values in outputs.items()
@@ -184,7 +186,7 @@ def model_record(
         return record
     if problem_type == MULTI_LABEL:
         truth = np.array([float(known in labels) for known in classes])
-        record.correct = set(_several(said["anchor"].label)) == set(labels)
+        record.correct = set(several_of(said["anchor"].label)) == set(labels)
         record.label_error = float(np.abs(truth - anchor).mean())
     elif isinstance(label, str):
         record.correct = said["anchor"].label == label
@@ -192,7 +194,8 @@ def model_record(
     return record
 
 
-def _several(label: Label) -> list[Any]:
+def several_of(label: Label) -> list[Any]:
+    """A label as a list, whether it is one or several."""
     return label if isinstance(label, list) else [label]
 
 

@@ -20,9 +20,10 @@ from ..data.dataset import TransformedDataset, check_columns
 from ..data.saliency import DataError
 from ..data.transforms import AlignedTransform
 from ..evaluation.saliency_alignment import alignment_scores
+from ..problem_types import REGRESSION
 from ..views import DEGRADATIONS, make_views
 from .pictures import Painter, RowPictures
-from .records import RowRecord, model_record, moved, stated_label, worst_first
+from .records import RowRecord, model_record, moved, predicted, several_of, stated_label, worst_first
 from .subjects import Subject
 
 FIGURES = ("cc", "sim", "kl", "nss", "auc_judd")
@@ -143,25 +144,27 @@ def look_at(
     records: list[RowRecord] = []
     pictures: dict[int, RowPictures] = {}
     embedded: list[list[tuple[np.ndarray, ...]]] = [[] for _ in subjects]
-    parts = np.array_split(chosen, -(-len(chosen) // BATCH))
-    for number, part in enumerate(tqdm(parts, desc="looking", unit="batch", leave=False, disable=None)):
+    batches = np.array_split(chosen, -(-len(chosen) // BATCH))
+    for number, part in enumerate(tqdm(batches, desc="looking", unit="batch", leave=False, disable=None)):
         batch = [int(row) for row in part]
         names = subjects[0].classes if subjects else []
         found = [RowRecord(row, stated_label(labels[row], feature, names), False) for row in batch]
         seen = [_Batch(reader, batch, degradation, (seed, number)) for reader in readers]
         for place, record in enumerate(found):
             record.has_map = any(place in one.places for one in seen)
-        outputs = []
-        maps = []
-        for index, subject in enumerate(subjects):
-            probabilities, embeddings = seen[index].outputs(subject)
-            looks = subject.looks(seen[index].pixel_values)
-            seen[index].describe(subject, found, probabilities, looks)
-            if embeddings is not None and seen[index].places:
-                embedded[index].append(embeddings)
-            outputs.append(probabilities["anchor"])
-            maps.append(looks)
-        _compare(subjects, found, outputs)
+        pairs = list(zip(subjects, seen, strict=False))  # without a model, rows are seen all the same
+        maps = [subject.looks(one.pixel_values) for subject, one in pairs]
+        for (subject, one), collected in zip(pairs, embedded, strict=True):
+            embeddings = one.encode(subject)
+            if embeddings is not None and one.places:
+                collected.append(embeddings)
+        # Of all models: what one predicts, a reader wants to see of the other.
+        concerned = [
+            {name for pair in pairs for name in pair[1].predicted(pair[0], place)} for place in range(len(batch))
+        ]
+        for (subject, one), looks in zip(pairs, maps, strict=True):
+            one.describe(subject, found, looks, concerned)
+        _compare(subjects, found, [one.probabilities["anchor"] for _, one in pairs])
         records = sorted([*records, *found], key=key)
         if painter is not None:
             kept = {record.row for record in records[:count]}
@@ -172,9 +175,9 @@ def look_at(
         records,
         {record.row: pictures[record.row] for record in records[:count]} if painter is not None else {},
         [
-            Embeddings(subject.name, *(np.concatenate(views) for views in zip(*parts, strict=True)))
-            for subject, parts in zip(subjects, embedded, strict=True)
-            if parts
+            Embeddings(subject.name, *(np.concatenate(views) for views in zip(*collected, strict=True)))
+            for subject, collected in zip(subjects, embedded, strict=True)
+            if collected
         ],
         {subject.name: dict(subject.without) for subject in subjects},
         order,
@@ -256,6 +259,7 @@ class _Batch:
         """Of the rows with a map, in the batch."""
         self.saliency = batch.get("saliency", self.pixel_values.new_zeros(len(rows), 1, *self.pixel_values.shape[-2:]))
         self.views: dict[str, Tensor] = {}
+        self.probabilities: dict[str, np.ndarray] = {}
         if self.places:
             which = torch.tensor(self.places)
             made = make_views(
@@ -268,21 +272,35 @@ class _Batch:
         entropy = (*self._seed, *degradation.encode())
         return torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
 
-    def outputs(self, subject: Subject) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...] | None]:
-        """Probabilities by view, and the embeddings of x, x+ and x- of the rows with a map."""
-        probabilities, embeddings = {}, []
+    def encode(self, subject: Subject) -> tuple[np.ndarray, ...] | None:
+        """Keep the probabilities by view; return the embeddings of x, x+ and x- of the rows with a map."""
+        embeddings = []
         for view, pictures in {"anchor": self.pixel_values, **self.views}.items():
-            probabilities[view], embedding = subject.outputs(pictures)
+            self.probabilities[view], embedding = subject.outputs(pictures)
             if embedding is not None:
                 embeddings.append(embedding[self.places] if view == "anchor" else embedding)
-        return probabilities, tuple(embeddings) if len(embeddings) == 3 else None
+        return tuple(embeddings) if len(embeddings) == 3 else None
+
+    def predicted(self, subject: Subject, place: int) -> set[str]:
+        """The classes that a model predicts for a row or its views."""
+        if subject.problem_type == REGRESSION:
+            return set()
+        said = (predicted(one, subject.classes, subject.problem_type) for one in self._of_row(place).values())
+        return {name for prediction in said for name in several_of(prediction.label)}
+
+    def _of_row(self, place: int) -> dict[str, np.ndarray]:
+        """The probabilities of a row by view."""
+        found = {"anchor": self.probabilities["anchor"][place]}
+        if place in self.places:
+            found |= {view: self.probabilities[view][self.places.index(place)] for view in self.views}
+        return found
 
     def describe(
         self,
         subject: Subject,
         records: Sequence[RowRecord],
-        probabilities: dict[str, np.ndarray],
         looks: dict[str, Tensor],
+        concerned: Sequence[set[str]],
     ) -> None:
         """Add what a model makes of the rows to their records."""
         alignment: list[dict[str, dict[str, float]]] = [{} for _ in records]
@@ -293,13 +311,15 @@ class _Batch:
                 for index, place in enumerate(self.places):
                     alignment[place][method] = {figure: float(scores[figure][index]) for figure in FIGURES}
         for place, record in enumerate(records):
-            outputs = {"anchor": probabilities["anchor"][place]}
-            if place in self.places:
-                index = self.places.index(place)
-                outputs |= {view: probabilities[view][index] for view in self.views}
             record.models.append(
                 model_record(
-                    subject.name, outputs, subject.classes, subject.problem_type, record.label, alignment[place]
+                    subject.name,
+                    self._of_row(place),
+                    subject.classes,
+                    subject.problem_type,
+                    record.label,
+                    alignment[place],
+                    concerned[place],
                 )
             )
 

@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 from transformers import AutoModelForImageClassification, pipeline
 
-from sage_hf import load_image_classifier
+from sage_hf import DataError, load_image_classifier
 from sage_hf.cli import main
-from sage_hf.cli.train import parse
+from sage_hf.cli.train import parse, train
 from tests.conftest import CLASSES, make_dataset, make_model, make_rows
+from tests.data.test_unusable import spoilt
 
 
 @pytest.fixture
@@ -81,6 +82,20 @@ def test_resume_from_the_command(sources):
     again = arguments(sources, "--save_strategy", "steps", "--save_steps", "1", "--max_steps", "4")
     assert main([*again, "--resume_from_checkpoint", "true"]) == 0
     assert json.loads((sources / "out" / "results.json").read_text())["steps"] == 4
+
+
+def test_broken_rows_are_left_out_and_auto_starts_and_goes_on(sources):
+    splits = {"train": spoilt(8, {2, 5}), "validation": make_dataset(4)}
+    datasets.DatasetDict(splits).save_to_disk(sources / "broken")
+    usual = ("--dataset", str(sources / "broken"), "--check_rows", "0", "--resume_from_checkpoint", "auto")
+    usual += ("--save_strategy", "steps", "--save_steps", "1", "--logging_steps", "1")
+    with pytest.raises(DataError, match=r"row [25]"):
+        train(*parse(arguments(sources, *usual, "--output_dir", str(sources / "raised"))[1:]))
+    assert main(arguments(sources, *usual, "--on_error", "skip", "--max_steps", "2")) == 0
+    assert main(arguments(sources, *usual, "--on_error", "skip", "--max_steps", "4")) == 0
+    assert json.loads((sources / "out" / "results.json").read_text())["steps"] == 4
+    skipped = json.loads((sources / "out" / "run.json").read_text())["skipped_rows"]
+    assert (skipped["rows"], skipped["times"]) == (2, 4)
 
 
 @pytest.mark.parametrize(

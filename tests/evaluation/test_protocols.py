@@ -134,6 +134,7 @@ def test_train_leaves_a_class_out_and_evaluate_takes_it_for_unknown(model, capsy
     config = json.loads((model / "run" / "config.json").read_text())
     assert list(config["id2label"].values()) == ["healthy", "miner"]
     assert config["sage"]["left_out"] == {"column": "label", "values": ["rust"]}
+    assert "| left_out | rust (column label) |" in (model / "run" / "README.md").read_text()
 
     capsys.readouterr()
     command = ["evaluate", str(model / "run"), str(model / "data"), "--bootstrap_resamples", "0", "--use_cpu"]

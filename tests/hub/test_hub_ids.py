@@ -54,6 +54,19 @@ def test_train_from_hub_ids(repos, tmp_path):
     assert "- me/leaves" in card
 
 
+def test_view_by_hub_ids(repos, tmp_path):
+    with hub(repos) as endpoint:
+        arguments = ["view", "me/leaves", "me/tiny", "--json", "--use_cpu"]
+        done = command(*arguments, endpoint=endpoint, home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["split"], found["models"], found["order"]) == ("validation", ["me/tiny"], "maps")
+    agreement = [row["models"][0]["alignment"]["cam"]["cc"] for row in found["rows"]]
+    assert len(agreement) == 4
+    assert agreement == sorted(agreement)
+    assert found["rows"][0]["models"][0]["model"] == "me/tiny"
+
+
 def test_what_is_not_on_the_hub_is_said(repos, tmp_path):
     with hub(repos) as endpoint:
         done = command(

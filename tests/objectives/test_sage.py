@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 
-from sage_hf.objectives import Encoding, SageObjective
+from sage_hf.objectives import GUIDANCE, Encoding, SageObjective
 from sage_hf.objectives.sage import jensen_shannon_divergence, kullback_leibler_divergence
+from sage_hf.views import grow_marks
 
 
 def encodings(rows=5, labels=4, dimension=6, seed=0):
@@ -148,8 +149,19 @@ def test_controls_replace_the_maps():
     torch.testing.assert_close(views("shuffled"), expected)
 
 
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_marks_are_grown_after_the_control(guidance):
+    s = torch.zeros(2, 1, 20, 20)
+    s[0, 0, 3, 4] = 1
+    rows = torch.tensor([0])
+    objective = GUIDANCE[guidance](saliency_control="inverted", saliency_dilation=0.1)
+    assert torch.equal(objective.maps(s, rows)[0], grow_marks(1 - s[:1], 0.1)[0])
+    assert objective.maps(s, rows)[1].max() == 0  # a row without a map stays without
+
+
 def test_too_few_rows():
     assert SageObjective().fewest_rows == (2, 1)
+    assert SageObjective(degradation="background").fewest_rows == (2, 1)
     assert SageObjective(degradation="blur").fewest_rows == (1, 1)
     assert SageObjective(degradation="blur", saliency_control="shuffled").fewest_rows == (1, 2)
 
@@ -162,6 +174,7 @@ def test_too_few_rows():
         ({"consistency": "negative"}, "Unknown consistency 'negative'"),
         ({"divergence": "mse"}, "Unknown divergence 'mse'"),
         ({"saliency_control": "random"}, "Unknown saliency_control 'random'"),
+        ({"saliency_dilation": 1.0}, "saliency_dilation must be at least 0 and below 1"),
         ({"margin": -1.0}, "margin must be 0 or more"),
         ({"triplet_weight": math.nan}, "triplet_weight must be 0 or more"),
         ({"temperature": 0.0}, "temperature must be above 0"),

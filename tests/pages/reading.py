@@ -85,10 +85,14 @@ def check_page(source: str) -> Read:
         for name in ("aria-labelledby",):
             assert one.attributes.get(name, ids[0] if ids else "") in ids or name not in one.attributes
     assert "@import" not in source
+    regions = [one.attributes["aria-label"] for one in page.elements if one.attributes.get("role") == "region"]
+    assert len(regions) == len(set(regions)), sorted(name for name in regions if regions.count(name) > 1)[:5]
     for picture in page.all("img"):
         assert picture.attributes["alt"].strip()
         assert picture.attributes["src"].startswith("data:image/")
     for index, drawing in enumerate(page.elements):
+        if drawing.tag in {"th", "caption", "summary"}:
+            assert drawing.text.strip(), drawing
         if drawing.tag == "svg":
             title = page.elements[index + 1]
             assert title.tag == "title"
@@ -96,3 +100,18 @@ def check_page(source: str) -> Read:
             assert drawing.attributes["role"] == "img"
             assert drawing.attributes["aria-labelledby"] == title.attributes["id"]
     return page
+
+
+def tables(page: Read) -> dict[str, list[list[str]]]:
+    """The rows of each table, its header first, by caption."""
+    found: list[tuple[list[str], list[list[str]]]] = []
+    for one in page.elements:
+        if one.tag == "table":
+            found.append(([], []))
+        elif one.tag == "caption":
+            found[-1][0].append(one.text)
+        elif one.tag == "tr":
+            found[-1][1].append([])
+        elif one.tag in {"th", "td"}:
+            found[-1][1][-1].append(one.text.replace("\u00a0", " "))
+    return {caption[0] if caption else "": rows for caption, rows in found}

@@ -62,7 +62,7 @@ def test_words_and_table_of_lines():
     assert roc.table.rows[1] == ["0.5", "0.7", "not a number"]
     long = {"a": (range(1000), range(1000)), "b": ([1], [2])}
     table = line_chart(long, title="t", x_label="x", y_label="y").table
-    assert table.caption == "y, 31 of 1001 points"
+    assert table.caption == "t, 31 of 1001 points"
     assert table.rows[0] == ["a", "0", "0"]
     assert table.rows[29] == ["a", "999", "999"]
 

@@ -5,7 +5,7 @@ from PIL import Image
 from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from sage_hf import AlignedTransform, DataError
+from sage_hf import AlignedTransform, DataError, load_image_classifier
 from sage_hf.viewing import Subject
 from sage_hf.viewing.pictures import Painter
 from sage_hf.viewing.subjects import subject_names
@@ -68,3 +68,24 @@ def test_pictures_that_can_not_be_drawn():
     processor = ViTImageProcessorPil(image_mean=[0.5] * 5, image_std=[0.5] * 5)
     with pytest.raises(DataError, match="5 channels can't be drawn"):
         Painter(AlignedTransform(processor, num_channels=5))
+
+
+# peft asks for an old name of the property (seen in 0.19.1).
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_an_adapter_predicts_what_it_did_before_it_was_saved(processor, batch, tmp_path):
+    peft = pytest.importorskip("peft")
+    make_model("vit").save_pretrained(tmp_path / "base")
+    base = load_image_classifier(tmp_path / "base")
+    config = peft.LoraConfig(
+        r=2, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"], init_lora_weights=False
+    )
+    adapted = peft.get_peft_model(base, config).eval()
+    adapted.save_pretrained(tmp_path / "adapter")
+    processor.save_pretrained(tmp_path / "adapter")
+    with torch.no_grad():
+        expected = adapted(batch["pixel_values"]).logits.softmax(dim=1)
+    subject = Subject.load(tmp_path / "adapter", use_cpu=True)
+    probabilities, embedding = subject.outputs(batch["pixel_values"])
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+    assert embedding.shape == (4, 16)
+    assert set(subject.looks(batch["pixel_values"])) == {"cam", "gradient"}

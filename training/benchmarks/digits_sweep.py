@@ -46,6 +46,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "triplet + JSD, both halves, weight 3": BASE
     | {"consistency": "both", "divergence": "jsd", "consistency_weight": 3.0},
     "triplet + KL(p, p+), weight 1, margin 0.2": BASE | {"margin": 0.2},
+    "triplet + KL(p, p+), weight 1, margin 0.2, background": BASE | {"margin": 0.2, "degradation": "background"},
+    "triplet + KL(p, p+), weight 1, margin 0.2, background, marks grown by 0.04": BASE
+    | {"margin": 0.2, "degradation": "background", "saliency_dilation": 0.04},
     "triplet + KL(p, p+) + uniform p-, weight 1, margin 0.2": BASE | {"consistency": "uniform", "margin": 0.2},
     "triplet + KL(p, p+), weight 1, euclidean": BASE | {"distance": "euclidean"},
     "triplet + KL(p, p+), weight 1, blur": BASE | {"degradation": "blur"},

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from study import Block, Run, Runs, Study, base_and_control, blocks_of, final_runs
+from study import Block, Figure, Run, Runs, Study, base_and_control, blocks_of, final_runs
 
 from sage_hf.evaluation import mean_interval
 
@@ -73,9 +73,12 @@ def _row(study: Study, block: Block, method: str, done: dict[str, dict[int, dict
     figures = {}
     for figure in (figure for table in study.tables.values() for figure in table):
         scores = {
-            name: {seed: run["scores"][figure.key] for seed, run in lines.items()} for name, lines in done.items()
+            name: {seed: run["scores"][figure.key] for seed, run in lines.items() if figure.key in run["scores"]}
+            for name, lines in done.items()
         }
         mine = scores[method]
+        if not mine:  # a figure of other scenarios
+            continue
         result: dict[str, Any] = interval(mine.values()) | {"values": list(mine.values())}  # type: ignore[operator]
         for other in REFERENCES:
             shared = [seed for seed in mine if seed in scores.get(other, {})]
@@ -122,7 +125,7 @@ def table(study: Study, rows: list[dict[str, Any]], title: str) -> str:
         f"| model | {study.scenarios} | method | seeds | {' | '.join(headings + extra)} |",
         f"|---|---|---|---:|{'---:|' * (len(headings) + len(extra))}",
     ]
-    for row in rows:
+    for row in _with(figures, rows):
         first = row["figures"][figures[0].key]
         cells = [row["model"], row["scenario"], row["method"], str(len(row["seeds"]))]
         cells += [_cell(row["figures"][figure.key]) for figure in figures]
@@ -130,6 +133,11 @@ def table(study: Study, rows: list[dict[str, Any]], title: str) -> str:
         cells += [_cell(first.get(f"to {other}"), difference=True) for other in REFERENCES]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _with(figures: tuple[Figure, ...], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of scenarios that have the figures of a table."""
+    return [row for row in rows if all(figure.key in row["figures"] for figure in figures)]
 
 
 def _cell(value: Interval | None, *, difference: bool = False) -> str:
@@ -158,9 +166,10 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
             own = [row for row in rows if row["model"] == model]
             methods = list(dict.fromkeys(row["method"] for row in own))
             for axes, (title, figures) in zip(line, study.tables.items(), strict=True):
+                scored = _with(figures, own)
                 for index, scenario in enumerate(scenarios):
+                    here = [row for row in scored if row["scenario"] == scenario]
                     below = 0.2 * (index - (len(scenarios) - 1) / 2)
-                    here = [row for row in own if row["scenario"] == scenario]
                     places = [methods.index(row["method"]) + below for row in here]
                     values = [row["figures"][figures[0].key] for row in here]
                     axes.errorbar(
@@ -209,7 +218,8 @@ def report(study: Study, folder: Path, runs: Runs, seeds: int, *, quick: bool = 
         "missing": left,
         "results": rows,
     }
-    text = "\n\n".join(f"{title}:\n\n{table(study, rows, title)}" for title in study.tables)
+    shown = [title for title, figures in study.tables.items() if _with(figures, rows)]
+    text = "\n\n".join(f"{title}:\n\n{table(study, rows, title)}" for title in shown)
     if left:
         counts = "; ".join(f"{name}: {count}" for name, count in left.items())
         text += f"\n\nTest runs that are still to be done, of {seeds} seeds: {counts}."

@@ -1,17 +1,20 @@
 // The page: which picture is shown, what is said about it, and the buttons.
 
 import { Api } from "./api.js";
-import { resolve } from "./conflict.js";
+import { merged, resolve } from "./conflict.js";
 import { Drawing } from "./draw.js";
-import { KEYS, listen } from "./keys.js";
+import { keyboardPointer, listen } from "./keys.js";
+import { load } from "./load.js";
 import { Mask } from "./mask.js";
 import { Saver } from "./saver.js";
 import { Stage } from "./stage.js";
+import { FINISHED, described, missingFor } from "./verdicts.js";
+import {
+  $, listLabels, message, scaleSlider, showKeys, showTool, toast, wireSlider, wireTools,
+} from "./widgets.js";
 
-const $ = (id) => document.getElementById(id);
 const api = new Api();
 const session = crypto.getRandomValues(new Uint32Array(4)).join("-"); // names this tab, until it is reloaded
-const FINISHED = ["done", "nothing", "skipped"];
 
 let project;
 let states = [];
@@ -23,14 +26,13 @@ let label = null;
 let status = "draft";
 let guessed = false; // the model's guess is shown, and not yet anybody's own
 let loading = 0;
+let signIn = null; // where nobody is signed in yet
 
 const drawing = new Drawing({
   changed: (box) => stage.paint(mask, box),
   ended: () => {
-    let source = mask.source;
-    if (guessed) source = `human on ${state.guess}`;
-    else if (source.startsWith("machine: ")) source = `human on ${source}`;
-    if (mask.commit(source)) changed();
+    const { source } = mask;
+    if (mask.commit(source.startsWith("machine: ") ? `human on ${source}` : source)) changed();
   },
   allowed: () => !loading,
 });
@@ -42,8 +44,9 @@ const saver = new Saver(api, {
   work: () => ({
     index,
     base: revision,
-    change: { status, label, note: $("note").value, source: mask.source, session },
-    values: mask.blank ? null : mask.values.slice(),
+    // A guess that nobody has accepted is not saved.
+    change: { status, label, note: $("note").value, source: guessed ? "human" : mask.source, session },
+    values: guessed || mask.blank ? null : mask.values.slice(),
   }),
   saved: (record, of) => {
     if (of === index) revision = record.revision;
@@ -76,11 +79,8 @@ function show() {
   $("redo").disabled = !mask.undone.length;
   $("guess-bar").hidden = !guessed;
   for (const input of $("label-list").querySelectorAll("input")) input.checked = input.value === label;
-  const said = { draft: "Not done yet", done: "Done", nothing: "Done: nothing matters here", skipped: "Skipped" };
-  const model = mask.source.replace(/^(human on )?machine: /, "");
-  const by = mask.source.startsWith("machine") ? ` · ${model}'s guess, accepted`
-    : mask.source.startsWith("human on") ? ` · drawn on ${model}'s guess` : "";
-  $("status").textContent = (states[index] === "open" && !saver.dirty ? "Not begun" : said[status]) + by;
+  const begun = states[index] !== "open" || saver.dirty;
+  $("status").textContent = described(begun ? status : "open", guessed ? "human" : mask.source);
   $("status").dataset.status = status;
 }
 
@@ -92,38 +92,15 @@ function showProgress() {
 }
 
 function showLabels() {
-  $("label-list").replaceChildren(
-    ...project.classes.map((name, place) => {
-      const row = document.createElement("label");
-      const input = Object.assign(document.createElement("input"), { type: "radio", name: "label", value: name });
-      input.addEventListener("change", () => choose(name));
-      const text = Object.assign(document.createElement("span"), { textContent: name });
-      row.append(input, text);
-      if (place < 9) row.append(Object.assign(document.createElement("kbd"), { textContent: place + 1 }));
-      return row;
-    }),
-  );
+  listLabels(project.classes, choose);
   $("new-class").hidden = !project.open_classes;
 }
 
 function choose(name) {
-  if (loading || name === label) return;
+  if (loading || !mask || name === label) return;
   label = name;
   saver.touch();
   show();
-}
-
-let toasting;
-function toast(text) {
-  $("toast").textContent = text;
-  $("toast").hidden = false;
-  clearTimeout(toasting);
-  toasting = setTimeout(() => ($("toast").hidden = true), 5000);
-}
-
-function message(text) {
-  $("message").textContent = text || "";
-  $("message").hidden = !text;
 }
 
 // Opens a picture: what was saved of it, else the map that it has already, else the model's guess.
@@ -134,41 +111,24 @@ async function open(number) {
   history.replaceState(null, "", `#${number + 1}`);
   $("view").classList.add("loading");
   try {
-    const found = await api.state(number);
-    const [width, height] = found.size;
-    const pixels = width * height;
-    const picture = $("picture");
-    picture.src = api.image(number, found.sha256);
-    await picture.decode();
-    if (picture.naturalWidth !== width || picture.naturalHeight !== height) {
-      throw new Error(`the browser shows ${picture.naturalWidth}x${picture.naturalHeight} pixels of ${width}x${height}`);
-    }
-    const { record } = found;
-    let values = null;
-    let source = "human";
-    let guess = false;
-    if (record) {
-      values = record.marked ? await api.drawn(number, record.revision, pixels) : null;
-      source = record.source;
-    } else if (found.existing) {
-      values = await api.start(number, "existing", pixels);
-    }
+    const { found, values } = await load(api, number, $("picture"));
+    const { record, size: [width, height] } = found;
     if (mine !== loading) return;
     state = found;
     revision = record?.revision ?? 0;
-    status = record?.status ?? "draft";
+    status = record && (values || !found.changed) ? record.status : "draft";
     label = record ? record.label : found.given_label;
     states[number] = record?.status ?? "open";
     $("note").value = record?.note ?? "";
     $("file").textContent = found.name;
-    picture.alt = `${found.name}, picture ${number + 1} of ${states.length}`;
-    place(new Mask(width, height, values, source));
+    $("picture").alt = `${found.name}, picture ${number + 1} of ${states.length}`;
+    place(new Mask(width, height, values, (record ?? found).source));
     stage.open(width, height);
-    message(found.changed ? "The picture has changed since you annotated it: look at your map again." : "");
+    message(found.changed ? "The picture has changed since you annotated it: look at it again." : "");
     if (!record && values) toast("The map that the dataset has is shown. What you do is saved as your own.");
-    guessed = guess;
+    guessed = false;
     show();
-    if (!record && !values && found.guess) await offerGuess(number, mine, pixels);
+    if (found.guess && !values && (!record || record.status === "draft")) await offerGuess(number, mine);
   } catch (error) {
     if (mine !== loading) return;
     message(`Picture ${number + 1} can't be opened: ${error.message}`);
@@ -185,18 +145,18 @@ function place(made) {
   mask = drawing.mask = made;
 }
 
-async function offerGuess(number, mine, pixels) {
+async function offerGuess(number, mine) {
   const model = state.guess.replace("machine: ", "");
   message(`${model} is guessing …`);
   try {
-    const values = await api.start(number, "guess", pixels);
+    const values = await api.start(number, "guess", mask.values.length);
     if (mine !== loading) return;
     message("");
     if (!values) {
       toast(`${model} marks nothing in this picture.`);
       return;
     }
-    place(new Mask(mask.width, mask.height, values));
+    place(new Mask(mask.width, mask.height, values, state.guess));
     guessed = true;
     $("guess-text").textContent = `A guess by ${model}, not yours until you accept or edit it.`;
     show();
@@ -229,19 +189,7 @@ const nextUnfinished = (from) => {
 
 async function finish(verdict) {
   if (loading || !mask) return;
-  const wants = {
-    done: () => {
-      if (guessed) return "Accept the guess (G) or draw first: a guess is nobody's until then.";
-      if (mask.blank) return "Nothing is marked. Draw something, or say that nothing matters here (X).";
-      return label ? "" : "Choose a label first.";
-    },
-    nothing: () => {
-      if (!mask.blank && !guessed) return "Something is marked. Clear the map first (C).";
-      return label ? "" : "Choose a label first.";
-    },
-    skipped: () => "",
-  };
-  const missing = wants[verdict]();
+  const missing = missingFor(verdict, { guessed, blank: mask.blank, label });
   if (missing) {
     toast(missing);
     return;
@@ -265,7 +213,7 @@ async function finish(verdict) {
 async function conflict(latest) {
   saver.tell("Saved elsewhere since", "bad");
   const theirs = latest.marked ? await api.drawn(index, latest.revision, mask.values.length) : null;
-  const mine = { values: mask.values, label, note: $("note").value, status };
+  const mine = { values: mask.values, label, note: $("note").value, source: mask.source };
   const chosen = await resolve($("picture"), state.size, mine, { ...latest, values: theirs });
   revision = latest.revision;
   if (chosen === "other") {
@@ -281,14 +229,12 @@ async function conflict(latest) {
     return;
   }
   if (chosen === "both") {
-    if (theirs) {
-      mask.begin();
-      mask.replace(mask.values.map((value, place) => Math.max(value, theirs[place])));
-      mask.commit(mask.source === latest.source ? mask.source : mask.source === "human" ? latest.source : mask.source);
-    }
-    label = label ?? latest.label;
-    const notes = [latest.note, $("note").value].filter((text, place, all) => text && all.indexOf(text) === place);
-    $("note").value = notes.join("\n");
+    const both = merged(mine, { ...latest, values: theirs });
+    mask.begin();
+    mask.replace(both.values);
+    mask.commit(both.source);
+    label = both.label;
+    $("note").value = both.note;
   }
   changed();
   saver.flush().catch(() => {});
@@ -335,7 +281,6 @@ const actions = {
   },
   accept: () => {
     if (!guessed) return;
-    mask.retag(state.guess);
     changed();
   },
   discard: () => {
@@ -348,28 +293,16 @@ const actions = {
   fit: () => stage.fit(),
   "zoom-in": () => stage.zoom(1.25),
   "zoom-out": () => stage.zoom(0.8),
-  smaller: () => resize(1 / 1.25),
-  larger: () => resize(1.25),
+  smaller: () => scaleSlider("size", 1 / 1.25),
+  larger: () => scaleSlider("size", 1.25),
 };
-
-function resize(factor) {
-  const input = $("size");
-  const size = Number(input.value);
-  input.value = factor > 1 ? Math.max(size + 1, Math.round(size * factor)) : Math.min(size - 1, Math.round(size * factor));
-  input.dispatchEvent(new Event("input"));
-}
 
 function act(name) {
   const [kind, what] = name.split(":");
   if (kind === "tool") {
     drawing.cancel();
     drawing.tool = what;
-    for (const button of document.querySelectorAll("[data-tool]")) {
-      const on = button.dataset.tool === what;
-      button.setAttribute("aria-checked", on);
-      button.tabIndex = on ? 0 : -1;
-    }
-    $("view").dataset.tool = what;
+    showTool(what);
     stage.drawInk();
   } else if (kind === "label") {
     const chosen = project.classes[Number(what) - 1];
@@ -379,43 +312,24 @@ function act(name) {
   }
 }
 
-function slider(id, unit, set) {
-  const input = $(id);
-  const update = () => {
-    $(`${id}-out`).textContent = `${input.value}${unit}`;
-    set(Number(input.value));
-    stage.drawInk();
-  };
-  input.addEventListener("input", update);
-  update();
-}
-
 function wire() {
   for (const name of Object.keys(actions)) {
     const button = $(name);
     if (button instanceof HTMLButtonElement) button.addEventListener("click", () => act(name));
   }
-  for (const button of document.querySelectorAll("[data-tool]")) {
-    button.addEventListener("click", () => act(`tool:${button.dataset.tool}`));
-    button.addEventListener("keydown", (event) => {
-      const way = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
-      if (!way) return;
-      const all = [...document.querySelectorAll("[data-tool]")];
-      const other = all[(all.indexOf(button) + way + all.length) % all.length];
-      act(`tool:${other.dataset.tool}`);
-      other.focus();
-      event.preventDefault();
-      event.stopPropagation();
-    });
-  }
-  slider("size", "", (value) => (drawing.size = value));
-  slider("strength", "%", (value) => (drawing.strength = Math.round(value * 2.55)));
-  slider("opacity", "%", (value) => stage.show(value / 100));
+  wireTools((tool) => act(`tool:${tool}`));
+  wireSlider("size", "", (value) => {
+    drawing.size = value;
+    stage.drawInk();
+  });
+  wireSlider("strength", "%", (value) => (drawing.strength = Math.round(value * 2.55)));
+  wireSlider("opacity", "%", (value) => stage.show(value / 100));
   $("note").addEventListener("input", () => mask && saver.touch());
   $("number").addEventListener("change", () => {
     const wanted = Math.round(Number($("number").value)) - 1;
     if (wanted >= 0 && wanted < states.length) go(wanted);
     else $("number").value = index + 1;
+    $("view").focus({ preventScroll: true }); // so that the next key is no digit of a number
   });
   $("new-class").addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -431,30 +345,14 @@ function wire() {
       toast(error.message);
     }
   });
-  $("who").addEventListener("click", () => (project.sign_in ? location.assign("/oauth/huggingface/logout") : askName()));
+  $("who").addEventListener("click", () => {
+    if (signIn) signIn();
+    else if (project.sign_in) location.assign("/oauth/huggingface/logout");
+    else askName();
+  });
   $("export").addEventListener("click", exportAll);
   stage.onzoom = (scale) => ($("zoom-text").textContent = `${Math.round(scale * 100)}%`);
-  listen($("view"), act, {
-    move: (dx, dy, fine) => {
-      const step = fine ? 1 : Math.max(1, drawing.size / 2);
-      const point = stage.step_cursor(dx * step, dy * step);
-      if (drawing.points) drawing.move(point);
-      stage.drawInk();
-    },
-    ready: () => stage.cursor !== null && drawing.tool !== "pan",
-    press: () => {
-      if (drawing.points) drawing.up(stage.cursor);
-      else drawing.down(stage.cursor);
-      stage.drawInk();
-    },
-    cancel: () => drawing.cancel(),
-    hold: (on) => {
-      drawing.held = on;
-      $("view").classList.toggle("held", on);
-      stage.drawInk();
-    },
-    hide: (on) => stage.map.classList.toggle("hidden", on),
-  });
+  listen($("view"), act, keyboardPointer(stage, drawing));
   window.addEventListener("beforeunload", (event) => {
     if (saver.dirty || saver.running) event.preventDefault();
   });
@@ -463,12 +361,8 @@ function wire() {
     else refresh();
   });
   window.addEventListener("focus", refresh);
-  $("keys").replaceChildren(
-    ...KEYS.flatMap(([keys, text]) => [
-      Object.assign(document.createElement("dt"), { textContent: keys }),
-      Object.assign(document.createElement("dd"), { textContent: text }),
-    ]),
-  );
+  $("name-dialog").addEventListener("cancel", () => ($("name").value = api.annotator));
+  showKeys();
 }
 
 async function exportAll() {
@@ -486,13 +380,19 @@ async function exportAll() {
 }
 
 async function askName() {
-  await saver.flush().catch(() => {});
+  try {
+    await saver.flush();
+  } catch (error) {
+    if (!error.latest) toast(`This picture is not saved yet: ${error.message}`);
+    return; // it would be saved under the other name
+  }
   $("known").replaceChildren(...project.annotators.map((name) => new Option(name, name)));
   $("name").value = api.annotator;
   $("name-dialog").showModal();
   await new Promise((resolve) => $("name-dialog").addEventListener("close", resolve, { once: true }));
   const name = $("name").value.trim();
   if (!name) return askName();
+  if (name === api.annotator) return;
   localStorage.setItem("annotator", name);
   await begin(name);
 }
@@ -501,6 +401,7 @@ async function askName() {
 async function begin(name) {
   api.annotator = name;
   $("who").textContent = name;
+  $("who").hidden = false;
   $("who").title = project.sign_in ? "Sign out" : "Change the name";
   const { states: found, first } = await api.progress();
   states = found;
@@ -521,8 +422,10 @@ async function main() {
   const name = project.sign_in ? project.signed_in : localStorage.getItem("annotator");
   if (project.sign_in && !name) {
     $("who").textContent = "Sign in";
+    $("who").hidden = false;
     message("Sign in with Hugging Face, above, to annotate: your maps carry your user name.");
-    $("who").onclick = () => location.assign(project.sign_in);
+    // Hugging Face can't be signed in to inside of a frame, as which it shows a Space.
+    signIn = () => (window.top === window ? location.assign(project.sign_in) : window.open(project.sign_in, "_blank"));
   } else if (name) await begin(name);
   else await askName();
 }

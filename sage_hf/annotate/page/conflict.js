@@ -33,3 +33,16 @@ export async function resolve(picture, size, mine, other) {
   await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
   return dialog.returnValue || "mine";
 }
+
+// Both versions in one: the higher value of each pixel, this tab's label if it has one, and both notes.
+export function merged(mine, other) {
+  const { values } = other;
+  const machine = [mine.source, other.source].find((source) => source !== "human");
+  const notes = [other.note, mine.note].filter((text, place, all) => text && all.indexOf(text) === place);
+  return {
+    values: values ? mine.values.map((value, place) => Math.max(value, values[place])) : mine.values.slice(),
+    source: machine ? `human on ${machine.replace("human on ", "")}` : "human",
+    label: mine.label ?? other.label,
+    note: notes.join("\n"),
+  };
+}

@@ -1,26 +1,26 @@
 // The keyboard: one table for what keys do and for what the help says of them.
 
 export const KEYS = [
-  ["1 … 9", "Choose a label", null],
-  ["Enter", "Done, and on to the next unfinished picture", "done"],
-  ["X", "Nothing matters here, and on", "nothing"],
-  ["K", "Skip: leave the picture out, and on", "skip"],
-  ["N or Page down", "Next picture", "next"],
-  ["P or Page up", "Previous picture", "previous"],
-  ["U", "Next unfinished picture", "unfinished"],
-  ["B, E, L, R, H", "Brush, eraser, lasso, box, move", null],
-  ["[ and ]", "Smaller and larger brush", null],
-  ["Z, Shift+Z", "Undo, redo (Ctrl works too)", null],
-  ["C", "Clear the map", "clear"],
-  ["G", "Accept the model's guess", "accept"],
-  ["V", "Hide the map while the key is held", null],
-  ["+, -, F", "Larger, smaller, whole picture; the wheel and two fingers work too", null],
-  ["Space held and drag", "Move the picture", null],
-  ["T", "Write the note; Esc leaves it", "note"],
-  ["Arrow keys", "On the picture: move the pointer by a brush's width, with Shift by a pixel", null],
-  ["Space", "After arrow keys: begin and end a stroke, lasso or box", null],
-  ["Esc", "Give up what is being drawn", null],
-  ["?", "This help", "help"],
+  ["1 … 9", "Choose a label"],
+  ["Enter", "Done, and on to the next unfinished picture"],
+  ["X", "Nothing matters here, and on"],
+  ["K", "Skip: leave the picture out, and on"],
+  ["N or Page down", "Next picture"],
+  ["P or Page up", "Previous picture"],
+  ["U", "Next unfinished picture"],
+  ["B, E, L, R, H", "Brush, eraser, lasso, box, move"],
+  ["[ and ]", "Smaller and larger brush"],
+  ["Z, Shift+Z", "Undo, redo (Ctrl works too)"],
+  ["C", "Clear the map"],
+  ["G", "Accept the model's guess"],
+  ["V", "Hide the map while the key is held"],
+  ["+, -, F", "Larger, smaller, whole picture; the wheel and two fingers work too"],
+  ["Space held and drag", "Move the picture"],
+  ["T", "Write the note; Esc leaves it"],
+  ["Arrow keys", "On the picture: move the pointer by half a brush, with Shift by a pixel"],
+  ["Space", "After arrow keys: begin and end a stroke, lasso or box"],
+  ["Esc", "Give up what is being drawn"],
+  ["?", "This help"],
 ];
 
 const LETTERS = {
@@ -31,8 +31,33 @@ const LETTERS = {
 };
 const ARROWS = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] };
 
-// `act(name)` does what a key stands for; `view` is the picture; `cursor` has `move(dx, dy, fine)`, `press()`,
-// `cancel()`, `hold(on)`, `hide(on)` and `ready()`.
+// The pointer that the keyboard moves over the picture, in the mouse's place.
+export function keyboardPointer(stage, drawing) {
+  return {
+    move: (dx, dy, fine) => {
+      const step = fine ? 1 : Math.max(1, drawing.size / 2);
+      const point = stage.moveCursor(dx * step, dy * step);
+      if (drawing.points) drawing.move(point);
+      stage.drawInk();
+    },
+    ready: () => stage.cursor !== null && drawing.tool !== "pan",
+    press: () => {
+      if (drawing.points) drawing.up(stage.cursor);
+      else drawing.down(stage.cursor);
+      stage.drawInk();
+    },
+    cancel: () => drawing.cancel(),
+    hold: (on) => {
+      drawing.held = on;
+      stage.view.classList.toggle("held", on);
+      stage.drawInk();
+    },
+    hide: (on) => stage.map.classList.toggle("hidden", on),
+  };
+}
+
+// `act(name)` does what a key stands for; `view` is the picture, `cursor` a
+// `keyboardPointer`.
 export function listen(view, act, cursor) {
   const dialog = () => document.querySelector("dialog[open]");
   document.addEventListener("keydown", (event) => {

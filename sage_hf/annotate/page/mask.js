@@ -39,15 +39,6 @@ export class Mask {
     return true;
   }
 
-  // A guess becomes somebody's own, as it is: nothing changes but the source, and that can be undone.
-  retag(source) {
-    if (source === this.source) return;
-    const none = new Uint8Array(0);
-    this.done.push({ box: [0, 0, 0, 0], before: none, after: none, sourceBefore: this.source, sourceAfter: source });
-    this.undone = [];
-    this.source = source;
-  }
-
   // Gives up a change.
   abort() {
     if (!this.open) return;

@@ -153,7 +153,7 @@ export class Stage {
   }
 
   // Arrow keys: moves the keyboard's pointer, and scrolls to where it is.
-  step_cursor(dx, dy) {
+  moveCursor(dx, dy) {
     const from = this.cursor || { x: this.width / 2, y: this.height / 2 };
     this.cursor = {
       x: Math.min(this.width, Math.max(0, from.x + dx)),

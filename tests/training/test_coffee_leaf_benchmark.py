@@ -1,0 +1,214 @@
+import json
+from dataclasses import replace
+
+import coffee_leaf
+import coffee_leaf_forms
+import datasets
+import numpy as np
+import pytest
+import study
+import torch
+from PIL import Image
+from transformers import EfficientNetConfig, EfficientNetForImageClassification
+from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
+
+NAMES = ["healthy", "miner", "rust", "phoma", "cercospora"]
+ROWS = {"train": 8, "validation": 2, "test": 3}
+"""Of each class."""
+
+
+def leaf(label, number):
+    """A green picture of its own shade; a disease is a square of its own colour at a place of its own."""
+    generator = np.random.default_rng((label, number))
+    picture = np.full((24, 32, 3), (20, 60 + number, 20), np.uint8)
+    marks = np.zeros((24, 32), np.uint8)
+    if label:
+        top, left = generator.integers(4, 16), generator.integers(4, 24)
+        picture[top : top + 4, left : left + 4] = (200, 40 * label, 10)
+        marks[top : top + 4, left : left + 4] = 255
+    return {"image": Image.fromarray(picture), "saliency": Image.fromarray(marks) if label else None, "label": label}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A dataset as `data build` makes it, and a checkpoint of sixteen narrow blocks."""
+    folder = tmp_path_factory.mktemp("coffee")
+    features = datasets.Features(
+        {"image": datasets.Image(), "saliency": datasets.Image(mode="L"), "label": datasets.ClassLabel(names=NAMES)}
+    )
+    number = iter(range(1000))
+    splits = {
+        name: datasets.Dataset.from_list(
+            [leaf(label, next(number)) for label in range(5) for _ in range(count)], features=features
+        )
+        for name, count in ROWS.items()
+    }
+    datasets.DatasetDict(splits).save_to_disk(folder / "data")
+    config = EfficientNetConfig(
+        width_coefficient=0.1,
+        depth_coefficient=1.0,
+        image_size=32,
+        hidden_dim=128,
+        num_labels=7,
+        drop_connect_rate=0.0,
+    )
+    EfficientNetForImageClassification(config).save_pretrained(folder / "model")
+    EfficientNetImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder / "model")
+    return str(folder / "data"), str(folder / "model")
+
+
+@pytest.fixture(scope="module")
+def leaves(folders):
+    return coffee_leaf.load_leaves(*folders)
+
+
+def a_run(scenario="25 %", seed=0, method="none", stage="test", **settings):
+    return study.Run(stage, "efficientnet-lite0", scenario, method, {"learning_rate": 1e-3} | settings, seed, 1, True)
+
+
+def shades(rows):
+    """Each picture's own shade of green."""
+    return [row["image"].getpixel((0, 0))[1] for row in rows]
+
+
+@pytest.mark.parametrize(("scenario", "of_each"), [("10 %", 2), ("25 %", 2), ("full", 8), ("25 % of the maps", 8)])
+def test_scenarios(leaves, scenario, of_each):
+    split = coffee_leaf.split_leaves(leaves, a_run(scenario, seed=1))
+    assert np.bincount([row["label"] for row in split.train]).tolist() == [of_each] * 5
+    # No picture is in two parts; what is not trained on can choose settings; the test is the test split.
+    parts = [shades(split.train), shades(split.validation), shades(split.test)]
+    assert len({shade for part in parts for shade in part}) == sum(map(len, parts)) == 5 * sum(ROWS.values())
+    assert parts[2] == shades(leaves.splits["test"])
+    with_maps = [row["label"] for row in split.train if row["saliency"] is not None]
+    assert np.bincount(with_maps).tolist() == [0, *[2 if scenario.endswith("maps") else of_each] * 4]
+    again, other = (coffee_leaf.split_leaves(leaves, a_run(scenario, seed=seed)) for seed in (1, 2))
+    assert shades(again.train) == parts[0]
+    assert (shades(other.train) == parts[0]) == (of_each == 8)
+
+
+def test_an_unknown_disease_is_in_no_training(leaves):
+    for seed in range(5):
+        held_out = 1 + seed % 4
+        split = coffee_leaf.split_leaves(leaves, a_run("unknown disease", seed))
+        assert {row["label"] for row in split.unknown} == {held_out}
+        assert len(split.unknown) == sum(ROWS.values())
+        for part in (split.train, split.validation, split.test):
+            assert {row["label"] for row in part} == set(range(4))
+            assert not set(shades(part)) & set(shades(split.unknown))
+
+
+def test_replaced_regions_are_those_of_healthy_leaves():
+    pictures = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 20, 20)  # each of one shade
+    labels = torch.tensor([0, 0, 1, 2, 1, 0])
+    maps = torch.zeros(6, 1, 20, 20)
+    maps[2:4, :, 8:12, 8:12] = 1
+    found, truth = coffee_leaf.replaced(pictures, maps, labels, healthy=0, backgrounds=3)
+    assert truth.tolist() == [1, 2] * 3  # the unmarked leaf of class 1 is left out
+    assert found[:, 0, 10, 10].tolist() == [2.0, 3.0] * 3
+    assert set(found[:, 0, 0, 0].tolist()) <= {0.0, 1.0, 5.0}
+    assert (found[:, 0, 7, 10] != found[:, 0, 0, 0]).all()  # a margin of a pixel
+
+
+def test_pictures_are_the_same_whatever_guides(leaves):
+    rows = leaves.splits["train"]
+    one, other = (coffee_leaf.Augmented(rows, leaves.augmenting, seed=3) for _ in range(2))
+    torch.randn(5)
+    first = one[6]["pixel_values"]
+    torch.randn(7)
+    assert torch.equal(other[6]["pixel_values"], first)
+    assert not torch.equal(one[6]["pixel_values"], first)  # the next epoch's
+
+
+@pytest.mark.parametrize("method", ["none", "sage", "augment", "cyborg", "gradient"])
+def test_a_run_of_each_method(leaves, method):
+    settings = {} if method in ("none", "cyborg", "gradient") else coffee_leaf.GROWN
+    run = a_run("unknown disease", method=method, **settings)
+    scores = coffee_leaf.train_and_score(leaves, run)
+    shown = {figure.key for table in coffee_leaf.make_study("", "").tables.values() for figure in table}
+    assert shown <= set(scores)
+    assert all(0 <= value <= 1 for value in scores.values())
+    if method == "none":
+        assert set(coffee_leaf.train_and_score(leaves, replace(run, stage="search"))) == {"validation"}
+
+
+def test_frozen_blocks_stay_as_they_are(folders):
+    model = coffee_leaf.make_model(folders[1], 5)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    model(pixel_values=torch.randn(4, 3, 32, 32)).logits[:, 0].sum().backward()
+    optimizer.step()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    frozen = ("efficientnet.embeddings.", *(f"efficientnet.encoder.blocks.{i}." for i in range(11)))
+    assert changed
+    assert not [name for name in changed if name.startswith(frozen)]
+    assert {name.split(".")[3] for name in changed if ".blocks." in name} == {"11", "12", "13", "14", "15"}
+
+
+def test_every_method_searches_settings_that_it_takes(tmp_path):
+    for method, settings in coffee_leaf.make_study("", "").models[coffee_leaf.MODEL].search.items():
+        for one in settings:
+            study.SageTrainingArguments(output_dir=str(tmp_path), guidance=method, use_cpu=True, **one)
+
+
+def test_a_quick_try(folders, tmp_path):
+    threads = torch.get_num_threads()
+    arguments = ["--data", folders[0], "--checkpoint", folders[1], "--out", str(tmp_path / "out")]
+    coffee_leaf.run_main(["run", "--quick", "--seeds", "1", *arguments])
+    torch.set_num_threads(threads)
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["method"] for row in record["results"]] == list(coffee_leaf.MAIN)
+    assert "Open set" not in (tmp_path / "out" / "table.md").read_text()  # that scenario is not in a quick try
+
+
+def test_data_without_healthy_leaves_are_refused(folders, tmp_path):
+    rows = datasets.load_from_disk(folders[0])["train"].cast_column(
+        "label", datasets.ClassLabel(names=[f"class {index}" for index in range(5)])
+    )
+    datasets.DatasetDict(train=rows).save_to_disk(tmp_path / "data")
+    with pytest.raises(ValueError, match="none of them is 'healthy'"):
+        coffee_leaf.load_leaves(str(tmp_path / "data"), folders[1])
+
+
+def test_forms_are_compared_seed_by_seed(folders, tmp_path, capsys):
+    threads = torch.get_num_threads()
+    out = tmp_path / "forms.json"
+    arguments = [
+        "--out",
+        str(out),
+        "--data",
+        folders[0],
+        "--checkpoint",
+        folders[1],
+        "--epochs",
+        "1",
+        "--only",
+        "one pass",
+    ]
+    coffee_leaf_forms.main([*arguments, "--seeds", "1"])
+    first = json.loads(out.read_text())["runs"]
+    assert [(run["name"], run["seed"]) for run in first] == [
+        ("none", 2000),
+        ("background, grown; one pass", 2000),
+    ]
+    assert all(set(run["scores"]) == set(coffee_leaf_forms.SCORES) for run in first)
+    coffee_leaf_forms.main([*arguments, "--seeds", "1"])  # nothing is left to do
+    torch.set_num_threads(threads)
+    assert json.loads(out.read_text())["runs"] == first
+    assert capsys.readouterr().out.count("2000 {") == 2
+
+
+def test_differences_of_forms_are_paired():
+    def run(name, seed, value):
+        return {"name": name, "seed": seed, "scores": dict.fromkeys(coffee_leaf_forms.SCORES, value)}
+
+    runs = [run("none", 1, 0.5), run("none", 2, 0.9), run("shuffle", 1, 0.6), run("shuffle", 2, 0.8)]
+    lines = coffee_leaf_forms.table(runs).splitlines()
+    assert lines[2] == "| none | 2 | 0.700 | 0.700 | 0.700 | 0.700 |"
+    # Differences +0.1 and -0.1: mean 0, deviation 0.1414 over two, t(0.975, 1) = 12.706: 12.706 * 0.1.
+    assert lines[3].startswith("| shuffle | 2 | 0.700 (+0.000 ± 1.271) |")
+
+
+def test_every_form_is_one_that_the_arguments_take(tmp_path):
+    for method, settings in coffee_leaf_forms.FORMS.values():
+        study.SageTrainingArguments(output_dir=str(tmp_path), guidance=method, use_cpu=True, **settings)

@@ -1,0 +1,137 @@
+"""
+Compare forms of SAGE on coffee leaves, without the test pictures: where the choices of `coffee_leaf.py` come from.
+
+    python training/benchmarks/coffee_leaf_forms.py --out training/benchmarks/coffee_leaf_forms.json [--seeds 5]
+
+Each seed draws a quarter of the training pictures, and scores on the pictures of the training and validation splits
+that it did not draw, about 340. Every form gets the same trainer, pictures, order, budget and seeds. Runs that the
+file has already are not repeated, so an interrupted comparison goes on where it stopped. `--table` only prints what
+the file holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import coffee_leaf
+import torch
+import transformers
+from study import Run, hardware
+
+from sage_hf.evaluation import mean_interval
+
+SAGE: dict[str, Any] = {
+    "degradation": "shuffle",
+    "distance": "cosine",
+    "margin": 0.2,
+    "triplet_weight": 1.0,
+    "consistency": "positive",
+    "divergence": "kl",
+    "temperature": 1.0,
+    "consistency_weight": 1.0,
+    "saliency_dilation": 0.0,
+}
+"""Written out, so that the record says what ran whatever the defaults are."""
+BACKGROUND = SAGE | {"degradation": "background", "saliency_dilation": 0.04}
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "none": ("none", {}),
+    "shuffle": ("sage", SAGE),
+    "background, grown": ("sage", BACKGROUND),
+    "background, grown; no triplet": ("sage", BACKGROUND | {"triplet_weight": 0.0}),
+    "background, grown; uniform p-, weight 0.3": (
+        "sage",
+        BACKGROUND | {"consistency": "uniform", "consistency_weight": 0.3},
+    ),
+    "background, grown; consistency weight 0.3": ("sage", BACKGROUND | {"consistency_weight": 0.3}),
+    "shuffle, grown": ("sage", SAGE | {"saliency_dilation": 0.04}),
+    "background": ("sage", SAGE | {"degradation": "background"}),
+    "blur, grown": ("sage", SAGE | {"degradation": "blur", "saliency_dilation": 0.04}),
+    "background, grown; triplet alone": ("sage", BACKGROUND | {"consistency": "none"}),
+    "background, grown; triplet weight 3": ("sage", BACKGROUND | {"triplet_weight": 3.0}),
+    "background, grown; JSD, both halves": ("sage", BACKGROUND | {"consistency": "both", "divergence": "jsd"}),
+    "background, grown; euclidean": ("sage", BACKGROUND | {"distance": "euclidean"}),
+    "background, grown; every 2nd step": ("sage", BACKGROUND | {"guidance_interval": 2}),
+    "background, grown; one pass": ("sage", BACKGROUND | {"view_forward": "concatenated"}),
+    "background, grown; inverted maps": ("sage", BACKGROUND | {"saliency_control": "inverted"}),
+    "augment: background, grown": ("augment", {"degradation": "background", "saliency_dilation": 0.04}),
+    "augment: shuffle": ("augment", {"degradation": "shuffle"}),
+}
+SCORES = {
+    "macro_f1": "macro F1",
+    "accuracy": "accuracy",
+    "healthy": "healthy found",
+    "replaced": "unmarked region replaced",
+}
+FIRST_SEED = 2000
+"""Of draws that the benchmark makes for neither its search nor its tests."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="JSON file to write and go on from")
+    parser.add_argument("--data", default=str(coffee_leaf.OUTPUTS / "data"), help="the dataset (default: %(default)s)")
+    parser.add_argument("--checkpoint", default=str(coffee_leaf.OUTPUTS / "efficientnet-lite0"))
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each form (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the pictures (default: %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only none and the forms with this in their name")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after the run that passes this time")
+    parser.add_argument("--table", action="store_true", help="train nothing, print the table of what is there")
+    options = parser.parse_args(argv)
+    record = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    if not options.table:
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        torch.set_num_threads(1)
+        started = time.perf_counter()
+        record |= {"hardware": hardware()}
+        leaves = coffee_leaf.load_leaves(options.data, options.checkpoint)
+        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+            for name, (method, settings) in FORMS.items():
+                if name != "none" and options.only not in name:
+                    continue
+                key = {"name": name, "settings": settings, "seed": seed, "epochs": options.epochs}
+                if any(all(run[field] == value for field, value in key.items()) for run in record["runs"]):
+                    continue
+                if time.perf_counter() - started > 60 * options.minutes:
+                    print("Time is up. The same command goes on.")
+                    print(table(record["runs"]))
+                    return
+                rate = {"learning_rate": coffee_leaf.LEARNING_RATE}
+                run = Run("search", coffee_leaf.MODEL, "25 %", method, rate | settings, seed, options.epochs, False)
+                split = coffee_leaf.split_leaves(leaves, run)
+                model = coffee_leaf.train_model(leaves, run, split)
+                scores, _ = coffee_leaf.score(leaves, model, split.validation, split.healthy, 1)
+                record["runs"].append(key | {"scores": scores})
+                options.out.write_text(json.dumps(record, indent=1) + "\n")
+                print(name, seed, scores, flush=True)
+    print(table(record["runs"]))
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Means, and differences to none on the same seeds with 95 % intervals (Student's t), as Markdown."""
+    scores = {name: {run["seed"]: run["scores"] for run in runs if run["name"] == name} for name in FORMS}
+    lines = [f"| form | seeds | {' | '.join(SCORES.values())} |", f"|---|---:|{'---:|' * len(SCORES)}"]
+    for name, own in scores.items():
+        if own:
+            cells = [_cell(own, scores["none"], score, difference=name != "none") for score in SCORES]
+            lines.append(f"| {name} | {len(own)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(own: dict[int, dict[str, float]], none: dict[int, dict[str, float]], score: str, *, difference: bool) -> str:
+    values = [scores[score] for scores in own.values()]
+    text = f"{sum(values) / len(values):.3f}"
+    paired = [own[seed][score] - none[seed][score] for seed in own if seed in none]
+    if not difference or len(paired) < 2:
+        return text
+    mean, half_width = mean_interval(paired)
+    return f"{text} ({mean:+.3f} ± {half_width:.3f})"
+
+
+if __name__ == "__main__":
+    main()
