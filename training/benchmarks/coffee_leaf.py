@@ -292,8 +292,8 @@ SEARCH: dict[str, list[dict[str, Any]]] = {
     "augment": [{"guidance_weight": 0.3}, GROWN | {"guidance_weight": 0.3}, GROWN],
     "cyborg": [{"guidance_weight": weight} for weight in (0.3, 1.0, 3.0)],
     "gradient": [{"guidance_weight": weight} for weight in (0.1, 1.0, 10.0)],
-    # The defaults on digits; without the evidence of others; and with views that keep and lose it told apart as well.
-    "sage": [{}, GROWN, GROWN | {"consistency": "uniform", "consistency_weight": 0.3}],
+    # The defaults; without the evidence of others; and with less weight, that the task keeps its own.
+    "sage": [{}, GROWN, GROWN | {"triplet_weight": 0.3, "consistency_weight": 0.5}],
 }
 LEARNING_RATE = 1e-3
 MODEL = "efficientnet-lite0"
