@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import griffe
-
 from .names import NameIndex, load_package
 
 PAGES = {
@@ -53,27 +51,24 @@ def _page_of(path: str, index: NameIndex) -> str:
 
 
 def _page(title: str, lead: str, paths: dict[str, str], index: NameIndex) -> str:
-    # What is imported by a short path is what most readers are after.
-    order = sorted(paths, key=lambda path: (paths[path] == path, paths[path].count("."), paths[path].lower()))
+    order = sorted(paths, key=lambda path: _rank(path, paths[path]))
     rows = [
-        f"| [`{_name(path)}`][{path}] | `{_import(path, paths[path], index)}` | {_summary(path, index)} |"
+        f"| [`{_name(path)}`][{path}] | `{paths[path].rpartition('.')[0]}` | {_summary(path, index)} |"
         for path in order
     ]
-    lines = [f"# {title}", "", lead, "", "| name | import | |", "|---|---|---|", *rows, ""]
+    lines = [f"# {title}", "", lead, "", "| name | import from | |", "|---|---|---|", *rows, ""]
     for path in order:
         lines += [f"::: {path}", ""]
     return "\n".join(lines)
 
 
+def _rank(path: str, public: str) -> tuple[bool, int, bool, str]:
+    """The place of an object on its page: first what is imported by a short path, and bears the package's name."""
+    return public == path, public.count("."), not _name(path).startswith("Sage"), public.lower()
+
+
 def _name(path: str) -> str:
     return path.rpartition(".")[2]
-
-
-def _import(path: str, public: str, index: NameIndex) -> str:
-    package, _, name = public.rpartition(".")
-    if isinstance(index.objects[path], griffe.Module):
-        return f"import {path}"
-    return f"from {package} import {name}"
 
 
 def _summary(path: str, index: NameIndex) -> str:

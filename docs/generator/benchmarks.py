@@ -41,7 +41,16 @@ def benchmarks_page(pictures: Path) -> str:
     for folder in sorted(path.parent for path in FOLDER.rglob("table.md")):
         if not folder.with_suffix(".py").is_file():
             lines += [f"## {_title(folder, None)}", "", *_folder(folder, pictures), ""]
+    readme = FOLDER / "README.md"
+    if readme.is_file():
+        lines += ["## How they are made", "", *_text_of(readme), ""]
     return "\n".join(lines)
+
+
+def _text_of(readme: Path) -> list[str]:
+    """A README below a heading of the page."""
+    text = re.sub(r"^# .+\n+", "", readme.read_text(encoding="utf-8"), count=1)
+    return [re.sub(r"^(#+ )", r"#\1", _without_links(text), flags=re.MULTILINE)]
 
 
 def quickstart_runs() -> dict[str, dict[str, list[float]]]:
@@ -106,8 +115,7 @@ def _folder(folder: Path, pictures: Path) -> list[str]:
     lines: list[str] = []
     readme = folder / "README.md"
     if readme.is_file():
-        text = re.sub(r"^# .+\n+", "", readme.read_text(), count=1)
-        lines += [re.sub(r"^(#+ )", r"#\1", _without_links(text), flags=re.MULTILINE), ""]
+        lines += [*_text_of(readme), ""]
     for table in sorted(folder.rglob("table.md")):
         shown = table.read_text().strip()
         if not any(shown in line for line in lines):
@@ -139,10 +147,17 @@ def _table_of(script: Path) -> list[str]:
 
 
 def _plain_table(runs: list[dict[str, Any]]) -> str:
-    names = list(runs[0])
+    """A row for each run, with those of its figures that fit a cell."""
+    names = [name for name, value in runs[0].items() if isinstance(value, str | int | float)]
     lines = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|" + "---:|" * len(names)]
-    lines += ["| " + " | ".join(f"{run[name]:,}" for name in names) + " |" for run in runs]
+    lines += ["| " + " | ".join(_cell(run.get(name)) for name in names) + " |" for run in runs]
     return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int | float) else str(value if value is not None else "")
 
 
 def _module(path: Path) -> ModuleType:

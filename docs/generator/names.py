@@ -44,6 +44,8 @@ class NameIndex:
                 return path
         if name.startswith(f"{self.package.name}."):
             # A public path such as sage_hf.data.DataError, which sage_hf.data takes from a module of its own.
+            if (path := self._member(self.package, name.removeprefix(f"{self.package.name}."))) is not None:
+                return path
             parts = name.split(".")
             first = next((i for i, part in enumerate(parts) if part[0].isupper()), len(parts) - 1)
             prefix, ending = ".".join(parts[:first]) + ".", "." + ".".join(parts[first:])

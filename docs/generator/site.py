@@ -25,6 +25,8 @@ from .settings import configuration_page
 DOCS = ROOT / "docs"
 STAGE = ROOT / "build" / "docs"
 SITE = ROOT / "site"
+COPIED = {".css", ".jpg", ".png", ".svg"}
+"""Files that pages show or load, by suffix."""
 MADE = {"quickstart": quickstart_table}
 """What stands in the place of `<!-- made: NAME -->` in pages."""
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>\.\./[^)]*)\)")
@@ -65,8 +67,10 @@ def gather(stage: Path) -> None:
         target = pages / source.relative_to(DOCS)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(_on_site(source.read_text(encoding="utf-8"), source, documented), encoding="utf-8")
-    shutil.copytree(DOCS / "assets", pages / "assets")
-    shutil.copytree(DOCS / "images", pages / "images")
+    for source in sorted(path for path in DOCS.rglob("*") if path.suffix in COPIED):
+        target = pages / source.relative_to(DOCS)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
     shutil.copy(ROOT / "model_cards" / "quickstart" / "views.png", pages / "assets" / "views.png")
     for notebook in sorted((DOCS / "notebooks").glob("*.ipynb")):
         folder = pages / "notebooks"

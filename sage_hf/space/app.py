@@ -176,7 +176,7 @@ def build(demo: Demo, title: str, examples: list[str]) -> Any:
             with gr.Column():
                 prediction = bars("The model's prediction")
                 with gr.Row():
-                    cam = shown("Where it looks: class activation map", visible=len(sources) == len(SOURCES))
+                    cam = shown("Where it looks: activation map", visible=len(sources) == len(SOURCES))
                     gradient = shown("Where it looks: input gradient")
         gr.Markdown("## What changes its mind?")
         with gr.Row():

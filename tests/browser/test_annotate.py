@@ -410,3 +410,29 @@ def test_a_guess_is_nobodys_until_it_is_accepted_or_edited(tab, guessing):
     gus.saved()
     assert gus.record("d-flower.jpg").source == "human"
     assert np.array_equal(gus.map("d-flower.jpg"), boxed)
+
+
+def test_zoomed_and_moved_the_map_still_fits(tab):
+    zoe = tab("Zoe")
+    page, keys = zoe.page, zoe.page.keyboard
+    left, top, scale = zoe.frame()
+    page.mouse.move(left + 200 * scale, top + 150 * scale)
+    page.mouse.wheel(0, -800)
+    near = zoe.frame()
+    assert near[2] > 2 * scale
+    keys.down(" ")
+    page.mouse.down()
+    page.mouse.move(left + 200 * scale + 60, top + 150 * scale + 30)
+    page.mouse.up()
+    keys.up(" ")
+    moved = zoe.frame()
+    assert moved[0] - near[0] == pytest.approx(60, abs=1)
+    assert moved[1] - near[1] == pytest.approx(30, abs=1)
+    assert zoe.record("a-china.jpg") is None  # moving draws nothing
+    keys.press("r")
+    boxed = box_of(zoe.drag((180, 130), (230, 170)))
+    zoe.saved()
+    assert np.array_equal(zoe.map("a-china.jpg"), boxed)
+    assert 40 * 50 - 400 < np.count_nonzero(boxed) < 40 * 50 + 400
+    keys.press("f")
+    assert zoe.frame()[2] == pytest.approx(scale)

@@ -42,12 +42,15 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("none", {}),
     "shuffle": ("sage", SAGE),
     "background, grown": ("sage", BACKGROUND),
+    "background, grown; triplet 0.3, consistency 0.5": (
+        "sage",
+        BACKGROUND | {"triplet_weight": 0.3, "consistency_weight": 0.5},
+    ),
     "background, grown; no triplet": ("sage", BACKGROUND | {"triplet_weight": 0.0}),
     "background, grown; uniform p-, weight 0.3": (
         "sage",
         BACKGROUND | {"consistency": "uniform", "consistency_weight": 0.3},
     ),
-    "background, grown; consistency weight 0.3": ("sage", BACKGROUND | {"consistency_weight": 0.3}),
     "shuffle, grown": ("sage", SAGE | {"saliency_dilation": 0.04}),
     "background": ("sage", SAGE | {"degradation": "background"}),
     "blur, grown": ("sage", SAGE | {"degradation": "blur", "saliency_dilation": 0.04}),
