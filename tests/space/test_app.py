@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
@@ -108,6 +110,8 @@ def test_a_region_never_holds_what_is_not_looked_at():
 
 PAGE = """
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from sage_hf.space.app import Demo, Subject, build
 
 page = build(Demo(Subject.load(sys.argv[1], use_cpu=True)), "Leaves", [sys.argv[2]])
@@ -172,3 +176,20 @@ def test_a_regression(processor):
         expected = float(model(by_hand(make_picture())).logits)
     assert looked(demo, make_picture())[0] == f"LABEL_0: {expected:.4g}"
     assert "covers 20% of the picture" in compared(demo, make_picture(), GRADIENT, 20, MEAN, None)[-1]
+
+
+def test_visitors_who_ask_at_once_wait_for_each_other(demo, monkeypatch):
+    """What one forward pass captures in the layers must not come from another's."""
+    pixel_values, inside, together = demo.seen(make_picture()), [], []
+
+    def slow(*args):
+        inside.append(1)
+        together.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+
+    handle = demo.subject.model.register_forward_pre_hook(slow)
+    with handle, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda ask: ask(pixel_values), [demo.predict, demo.look] * 3))
+    assert set(together) == {1}
+    assert found[0] == found[2] == found[4]
