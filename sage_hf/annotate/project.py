@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image, ImageOps
 
+from ..data.pictures import ORIENTATION
 from ..data.pictures import open_picture as decoded_picture
 from ..data.saliency import DataError
 from .guess import Guesser
@@ -20,6 +21,8 @@ from .record import FINISHED, HUMAN, LONGEST, ON, Change, Record, checked_name
 from .store import AnnotationStore, write_atomically
 
 MOST_CLASSES = 1000
+UPRIGHT = 1
+"""EXIF's orientation of a picture that is not turned."""
 SHOWN_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """The picture formats, as Pillow calls them, that every browser shows as they are."""
 
@@ -36,7 +39,7 @@ class Project:
         guesser ([`Guesser`], *optional*): makes first guesses.
 
     Raises:
-        [`~sage_hf.data.DataError`]: the store belongs to other pictures.
+        [`~sage_hf.data.DataError`]: two pictures have the same name, or a class has none.
 
     Example:
 
@@ -138,13 +141,16 @@ class Project:
         """
         content = self.picture(index).content
         picture = decoded_picture(content)
-        if picture.format in SHOWN_FORMATS and getattr(picture, "n_frames", 1) == 1 and "16" not in picture.mode:
+        plain = getattr(picture, "n_frames", 1) == 1 and "16" not in picture.mode and _turned_by_browsers(picture)
+        if picture.format in SHOWN_FORMATS and plain:
             return content, f"image/{picture.format.lower()}"
         upright = ImageOps.exif_transpose(picture)
         if upright.mode in ("I", "F", "I;16", "I;16B", "I;16L"):
             values = np.asarray(upright, dtype=np.float64)
-            low, high = values.min(), values.max()
-            upright = Image.fromarray(np.uint8((values - low) * (255 / (high - low) if high > low else 0)))
+            finite = values[np.isfinite(values)]
+            low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+            values = np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low
+            upright = Image.fromarray(np.uint8(np.round(values * (255 / (high - low) if high > low else 0))))
         buffer = io.BytesIO()
         upright.convert("RGB").save(buffer, format="PNG", compress_level=1)
         return buffer.getvalue(), "image/png"
@@ -242,6 +248,14 @@ class Project:
             if (index := self._numbers.get(record.picture)) is not None:
                 states[index] = record.status
         return states
+
+
+def _turned_by_browsers(picture: Image.Image) -> bool:
+    """Whether every browser shows it as turned as Pillow does: none reads XMP, and few the EXIF of other formats."""
+    turned = picture.getexif().get(ORIENTATION, UPRIGHT)
+    own = Image.Exif()
+    own.load(picture.info.get("exif", b""))
+    return turned == (own.get(ORIENTATION, UPRIGHT) if picture.format == "JPEG" else UPRIGHT)
 
 
 def first_unfinished(states: list[str]) -> int:
