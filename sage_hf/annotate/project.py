@@ -34,8 +34,8 @@ class Project:
     Args:
         pictures ([`Pictures`]): what is annotated.
         store ([`AnnotationStore`]): where the work is kept; never among the pictures' own files.
-        classes (`list[str]`, *optional*): the classes, in the order of their indices; those of the pictures, and those
-            that are added on the page, if not given.
+        classes (`list[str]`, *optional*): the classes, in the order of their indices, which the store then keeps. If
+            not given, those that it keeps, or those of the pictures, and those that are added on the page.
         guesser ([`Guesser`], *optional*): makes first guesses.
 
     Raises:
@@ -71,7 +71,7 @@ class Project:
     @property
     def classes(self) -> list[str]:
         """The classes, in the order of their indices."""
-        known = list(self._given or self.pictures.class_names or [])
+        known = list(self._given or self._listed(self._given_file) or self.pictures.class_names or [])
         return known + [name for name in self._added() if name not in known]
 
     @property
@@ -104,16 +104,30 @@ class Project:
     def _classes_file(self) -> Path:
         return self.store.folder / "classes.json"
 
+    @property
+    def _given_file(self) -> Path:
+        return self.store.folder / "given-classes.json"
+
     def _added(self) -> list[str]:
+        return self._listed(self._classes_file)
+
+    @staticmethod
+    def _listed(path: Path) -> list[str]:
         try:
-            names = json.loads(self._classes_file.read_text(encoding="utf-8"))
+            names = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return []
         except ValueError as error:
-            raise DataError(f"{self._classes_file} is no list of classes: {error}.") from None
+            raise DataError(f"{path} is no list of classes: {error}.") from None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise DataError(f"{self._classes_file} is no list of classes.")
+            raise DataError(f"{path} is no list of classes.")
         return names
+
+    def _keep_given(self) -> None:
+        """So that an export, or the next start, knows the classes and their order without being told again."""
+        if self._given and self._listed(self._given_file) != list(self._given):
+            self.store.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._given_file, json.dumps(self._given, ensure_ascii=False).encode())
 
     # Pictures
 
@@ -229,6 +243,7 @@ class Project:
         about = Record(
             picture=self.pictures.names[index], sha256=picture.sha256, size=picture.size, annotator=annotator
         )
+        self._keep_given()
         return self.store.save(about, change, png, base=base)
 
     def _check_source(self, index: int, annotator: str, source: str) -> None:
