@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..problem_types import REGRESSION
+from ..problem_types import MULTI_LABEL, REGRESSION
 from ..viewing.normalisation import normalisation
 from ..viewing.subjects import Subject
 from ..views import make_views
@@ -115,6 +115,11 @@ class Demo:
     def gives_probabilities(self) -> bool:
         """Whether predictions are probabilities."""
         return self.subject.problem_type != REGRESSION
+
+    @property
+    def says_several(self) -> bool:
+        """Whether each class is predicted for itself, so that several of them or none can be there."""
+        return self.subject.problem_type == MULTI_LABEL
 
     def look(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """

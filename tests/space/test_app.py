@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from sage_hf.evaluation import model_saliency
-from sage_hf.space.app import FILLINGS, SOURCES, compared, looked, said, sources_of
+from sage_hf.space.app import FILLINGS, SOURCES, compared, looked, said, sources_of, verdict
 from sage_hf.space.demo import Demo, brushed, most_looked_at
 from sage_hf.viewing import Subject
 from sage_hf.views import DEGRADATIONS
@@ -193,3 +193,17 @@ def test_visitors_who_ask_at_once_wait_for_each_other(demo, monkeypatch):
         found = list(pool.map(lambda ask: ask(pixel_values), [demo.predict, demo.look] * 3))
     assert set(together) == {1}
     assert found[0] == found[2] == found[4]
+
+
+def test_a_verdict_on_several_labels(demo):
+    """Each for itself: the largest probability is not what the model says."""
+    demo.subject.problem_type = "multi_label_classification"
+    one, two, three = CLASSES
+    views = [{one: 0.9, two: 0.6, three: 0.1}, {one: 0.8, two: 0.2, three: 0.1}, {one: 0.4, two: 0.3, three: 0.2}]
+    sentence = verdict(demo, dict(zip(("anchor", "negative", "positive"), views, strict=True)), 0.1)
+    assert f"**changes its mind** to {one}: {one} goes from 0.90 to 0.80." in sentence
+    assert f"it says nothing ({one} 0.40)" in sentence
+    views[1][two] = 0.5
+    assert f"**still says {one}, {two}**" in verdict(
+        demo, dict(zip(("anchor", "negative", "positive"), views, strict=True)), 0.1
+    )
