@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image, ImageOps
 
+from ..data.pictures import ORIENTATION
 from ..data.pictures import open_picture as decoded_picture
 from ..data.saliency import DataError
 from .guess import Guesser
@@ -20,6 +21,8 @@ from .record import FINISHED, HUMAN, LONGEST, ON, Change, Record, checked_name
 from .store import AnnotationStore, write_atomically
 
 MOST_CLASSES = 1000
+UPRIGHT = 1
+"""EXIF's orientation of a picture that is not turned."""
 SHOWN_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """The picture formats, as Pillow calls them, that every browser shows as they are."""
 
@@ -31,12 +34,12 @@ class Project:
     Args:
         pictures ([`Pictures`]): what is annotated.
         store ([`AnnotationStore`]): where the work is kept; never among the pictures' own files.
-        classes (`list[str]`, *optional*): the classes, in the order of their indices; those of the pictures, and those
-            that are added on the page, if not given.
+        classes (`list[str]`, *optional*): the classes, in the order of their indices, which the store then keeps. If
+            not given, those that it keeps, or those of the pictures, and those that are added on the page.
         guesser ([`Guesser`], *optional*): makes first guesses.
 
     Raises:
-        [`~sage_hf.data.DataError`]: the store belongs to other pictures.
+        [`~sage_hf.data.DataError`]: two pictures have the same name, or a class has none.
 
     Example:
 
@@ -68,7 +71,7 @@ class Project:
     @property
     def classes(self) -> list[str]:
         """The classes, in the order of their indices."""
-        known = list(self._given or self.pictures.class_names or [])
+        known = list(self._given or self._listed(self._given_file) or self.pictures.class_names or [])
         return known + [name for name in self._added() if name not in known]
 
     @property
@@ -101,16 +104,30 @@ class Project:
     def _classes_file(self) -> Path:
         return self.store.folder / "classes.json"
 
+    @property
+    def _given_file(self) -> Path:
+        return self.store.folder / "given-classes.json"
+
     def _added(self) -> list[str]:
+        return self._listed(self._classes_file)
+
+    @staticmethod
+    def _listed(path: Path) -> list[str]:
         try:
-            names = json.loads(self._classes_file.read_text(encoding="utf-8"))
+            names = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return []
         except ValueError as error:
-            raise DataError(f"{self._classes_file} is no list of classes: {error}.") from None
+            raise DataError(f"{path} is no list of classes: {error}.") from None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise DataError(f"{self._classes_file} is no list of classes.")
+            raise DataError(f"{path} is no list of classes.")
         return names
+
+    def _keep_given(self) -> None:
+        """So that an export, or the next start, knows the classes and their order without being told again."""
+        if self._given and self._listed(self._given_file) != list(self._given):
+            self.store.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._given_file, json.dumps(self._given, ensure_ascii=False).encode())
 
     # Pictures
 
@@ -138,13 +155,16 @@ class Project:
         """
         content = self.picture(index).content
         picture = decoded_picture(content)
-        if picture.format in SHOWN_FORMATS and getattr(picture, "n_frames", 1) == 1 and "16" not in picture.mode:
+        plain = getattr(picture, "n_frames", 1) == 1 and "16" not in picture.mode and _turned_by_browsers(picture)
+        if picture.format in SHOWN_FORMATS and plain:
             return content, f"image/{picture.format.lower()}"
         upright = ImageOps.exif_transpose(picture)
         if upright.mode in ("I", "F", "I;16", "I;16B", "I;16L"):
             values = np.asarray(upright, dtype=np.float64)
-            low, high = values.min(), values.max()
-            upright = Image.fromarray(np.uint8((values - low) * (255 / (high - low) if high > low else 0)))
+            finite = values[np.isfinite(values)]
+            low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+            values = np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low
+            upright = Image.fromarray(np.uint8(np.round(values * (255 / (high - low) if high > low else 0))))
         buffer = io.BytesIO()
         upright.convert("RGB").save(buffer, format="PNG", compress_level=1)
         return buffer.getvalue(), "image/png"
@@ -223,6 +243,7 @@ class Project:
         about = Record(
             picture=self.pictures.names[index], sha256=picture.sha256, size=picture.size, annotator=annotator
         )
+        self._keep_given()
         return self.store.save(about, change, png, base=base)
 
     def _check_source(self, index: int, annotator: str, source: str) -> None:
@@ -242,6 +263,14 @@ class Project:
             if (index := self._numbers.get(record.picture)) is not None:
                 states[index] = record.status
         return states
+
+
+def _turned_by_browsers(picture: Image.Image) -> bool:
+    """Whether every browser shows it as turned as Pillow does: none reads XMP, and few the EXIF of other formats."""
+    turned = picture.getexif().get(ORIENTATION, UPRIGHT)
+    own = Image.Exif()
+    own.load(picture.info.get("exif", b""))
+    return turned == (own.get(ORIENTATION, UPRIGHT) if picture.format == "JPEG" else UPRIGHT)
 
 
 def first_unfinished(states: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -138,7 +139,7 @@ def serve(
     **options: Any,
 ) -> None:
     """
-    Run as a Space until it is stopped.
+    Run as a Space until it is stopped; elsewhere, with a key in the printed address in place of signing in.
 
     Args:
         source (`str`): dataset on the Hub.
@@ -146,7 +147,7 @@ def serve(
         classes, annotators, **options: see [`write_space`].
 
     Raises:
-        [`~sage_hf.data.DataError`]: the Space has no secret `HF_TOKEN`.
+        [`~sage_hf.data.DataError`]: the Space has no secret `HF_TOKEN`, or nobody can sign in to it.
     """
     from .hub_folder import HubFolder
     from .pictures import DatasetPictures
@@ -157,6 +158,9 @@ def serve(
     token = os.environ.get("HF_TOKEN")
     if not token:
         raise DataError(f"add a secret HF_TOKEN to the Space's settings: a token that may write to {store}.")
+    signs_in = "SPACE_ID" in os.environ
+    if signs_in and "OAUTH_CLIENT_ID" not in os.environ:
+        raise DataError("nobody could sign in, and anybody would write: add hf_oauth: true to the Space's README.md.")
     # A Space is stopped by this signal; what is not sent yet goes now.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
@@ -164,12 +168,15 @@ def serve(
         HubFolder(store, Path(folder), token=token, source=source) as hub,
     ):
         project = Project(DatasetPictures(source, **options), AnnotationStore(hub.store), classes)
-        signs_in = "SPACE_ID" in os.environ and "OAUTH_CLIENT_ID" in os.environ
+        host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+        # Without signing in, as on a machine of one's own, the address needs a key.
+        key = None if signs_in else secrets.token_urlsafe(16)
         app = make_app(
             project,
-            token=None,
+            token=key,
             who=_signed_in(annotators) if signs_in else None,
-            any_host=True,
+            any_host=signs_in,
+            host=host,
             framed_by="https://huggingface.co",
             more_paths=("/oauth/",) if signs_in else (),
         )
@@ -177,9 +184,9 @@ def serve(
             from huggingface_hub import attach_huggingface_oauth
 
             attach_huggingface_oauth(app)
-        host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
         running = start(app, host, None)
-        print(json.dumps({"running": running.url, "store": store}), flush=True)  # noqa: T201  # the Space's log
+        url = running.url if key is None else f"{running.url}?token={key}"
+        print(json.dumps({"running": url, "store": store}), flush=True)  # noqa: T201  # the Space's log
         try:
             running.wait()
         finally:

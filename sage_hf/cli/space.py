@@ -94,6 +94,9 @@ def _examples(args: argparse.Namespace) -> list[Any]:
             f"{args.examples}: there is no column {args.image_column!r}, only {', '.join(split.column_names)}."
         )
     labels = [str(label) for label in split[args.label_column]] if args.label_column in split.column_names else []
-    first = [row for row, label in enumerate(labels) if label not in labels[:row]]
+    places: dict[str, int] = {}
+    for row, label in enumerate(labels):
+        places.setdefault(label, row)
+    first = list(places.values())
     rows = [*first, *(row for row in range(min(len(split), EXAMPLES)) if row not in first)][:EXAMPLES]
     return [decoded(split[row][args.image_column]) for row in rows]

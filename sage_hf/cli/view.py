@@ -161,6 +161,8 @@ def chosen_split(names: list[str], wanted: str | None) -> str:
 
 def summary(results: dict[str, Any]) -> str:
     """The worst rows as text, a line for each."""
+    from ..viewing.grid import in_words
+
     rows = results["rows"]
     lines = [
         f"{results['dataset']}, {results['split']} split: {len(rows)} of {results['total']} rows, "
@@ -173,8 +175,8 @@ def summary(results: dict[str, Any]) -> str:
             confidence = "" if anchor["confidence"] is None else f" {anchor['confidence']:.2f}"
             agreement = "".join(f", {method} cc {figures['cc']:.2f}" for method, figures in one["alignment"].items())
             moved = "".join(f", {view} moves {share:.2f}" for view, share in one["moved"].items())
-            said.append(f"{anchor['label']}{confidence}{agreement}{moved}")
-        lines.append(f"  row {row['row']:>6}  {row['label']!s:<16} {'   |   '.join(said)}".rstrip())
+            said.append(f"{in_words(anchor['label'])}{confidence}{agreement}{moved}")
+        lines.append(f"  row {row['row']:>6}  {in_words(row['label']):<16} {'   |   '.join(said)}".rstrip())
     if len(rows) > DEFAULT_COUNT:
         lines.append(f"  ... and {len(rows) - DEFAULT_COUNT} more (--json prints them all)")
     for model, figures in results["embeddings"].items():

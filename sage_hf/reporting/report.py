@@ -11,7 +11,7 @@ from ..pages.charts import require_matplotlib
 from ..pages.page import check_own
 from . import predictions as drawn
 from .results import alignment, by_seed, check_comparable, comparison, metrics
-from .run_folder import RunFolder, read_run
+from .run_folder import RunFolder, read_run, told_apart
 from .training import curves
 
 REPORT = "report.html"
@@ -71,7 +71,7 @@ def write_report(
     found = read_run(run)
     path = Path(out) if out is not None else found.path / REPORT
     check_own(path)
-    compared = [read_run(other) for other in others]
+    found, *compared = told_apart([found, *map(read_run, others)])
     check_comparable(found, compared)
     predicted = None
     if dataset is not None:

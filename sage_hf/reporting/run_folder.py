@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers import TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..hub.run_record import HYPERPARAMETERS, RECORD, RunRecord, training_log
+from ..viewing.subjects import subject_names
 
 CHECKPOINT, RESULTS, STATE, SETTINGS = "checkpoint", "results.json", "trainer_state.json", "training_args.json"
 VIEWS, ALIGNMENT = "views.png", "alignment.png"
@@ -120,6 +121,19 @@ def read_run(folder: str | Path) -> RunFolder:
         else {name: settings[name] for name in HYPERPARAMETERS if name in settings},
         pictures={name: text for name, text in (CAPTIONS | described).items() if (path / name).is_file()},
     )
+
+
+def told_apart(runs: list[RunFolder]) -> list[RunFolder]:
+    """
+    Runs by names of their own: if two are called alike, all by as much of their paths' ends as tells them apart.
+
+    Args:
+        runs (`list[RunFolder]`): as [`read_run`] gives them.
+    """
+    if len({run.name for run in runs}) == len(runs):
+        return runs
+    names = subject_names([run.path for run in runs])
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
 def model_folder(path: Path) -> Path:

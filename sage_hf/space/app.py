@@ -123,12 +123,21 @@ def verdict(demo: Demo, predictions: dict[str, dict[str, float]], share: float) 
     if not demo.gives_probabilities:
         return covers
     before, without, alone = (predictions[view] for view in ("anchor", "negative", "positive"))
-    first, second, third = (max(one.items(), key=lambda pair: pair[1])[0] for one in (before, without, alone))
-    changed = f"**changes its mind** to {second}" if second != first else f"**still says {first}**"
+    first, third = (max(one.items(), key=lambda pair: pair[1])[0] for one in (before, alone))
+    told, then, last = (_told(demo, one) for one in (before, without, alone))
+    changed = f"**changes its mind** to {then}" if then != told else f"**still says {told}**"
+    most = f"{third} {alone[third]:.2f}" if demo.says_several else f"{alone[third]:.2f}"
     return (
         f"{covers} Without it the model {changed}: {first} goes from {before[first]:.2f} to {without[first]:.2f}. "
-        f"With nothing but the region it says {third} ({alone[third]:.2f})."
+        f"With nothing but the region it says {last} ({most})."
     )
+
+
+def _told(demo: Demo, prediction: dict[str, float]) -> str:
+    """The class, or those of several that are more likely there than not."""
+    if demo.says_several:
+        return ", ".join(name for name, share in prediction.items() if share >= 0.5) or "nothing"
+    return max(prediction.items(), key=lambda pair: pair[1])[0]
 
 
 def sources_of(demo: Demo) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..problem_types import REGRESSION
+from ..problem_types import MULTI_LABEL, REGRESSION
 from ..viewing.normalisation import normalisation
 from ..viewing.subjects import Subject
 from ..views import make_views
@@ -61,6 +62,8 @@ class Demo:
                 f"{subject.name} takes pictures of {subject.num_channels} channels, which visitors can't upload."
             )
         self.subject, self.seed = subject, seed
+        # Gradio asks for several visitors at once, and what is captured in a model's layers would be mixed up.
+        self._one_at_a_time = Lock()
 
     @cached_property
     def _normalisation(self) -> tuple[list[float], list[float]]:
@@ -104,13 +107,19 @@ class Demo:
         Args:
             pixel_values (`torch.Tensor`): as for [`Demo.drawn`].
         """
-        (outputs,), _ = self.subject.outputs(pixel_values)
+        with self._one_at_a_time:
+            (outputs,), _ = self.subject.outputs(pixel_values)
         return dict(zip(self.subject.classes, map(float, outputs), strict=True))
 
     @property
     def gives_probabilities(self) -> bool:
         """Whether predictions are probabilities."""
         return self.subject.problem_type != REGRESSION
+
+    @property
+    def says_several(self) -> bool:
+        """Whether each class is predicted for itself, so that several of them or none can be there."""
+        return self.subject.problem_type == MULTI_LABEL
 
     def look(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """
@@ -119,7 +128,9 @@ class Demo:
         Args:
             pixel_values (`torch.Tensor`): as for [`Demo.drawn`].
         """
-        return {method: maps[0] for method, maps in self.subject.looks(pixel_values).items()}
+        with self._one_at_a_time:
+            found = self.subject.looks(pixel_values)
+        return {method: maps[0] for method, maps in found.items()}
 
     def laid_over(self, pixel_values: Tensor, saliency: Tensor, method: str = "cam") -> Image.Image:
         """

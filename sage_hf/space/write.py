@@ -264,5 +264,6 @@ def _refuse_others_work(folder: Path) -> None:
 
 def _remove_own(folder: Path) -> None:
     """What an earlier call wrote, and this one may not."""
-    for name in _own(folder):
-        (folder / name).unlink(missing_ok=True)
+    # Of what is in the folder alone: a list that somebody else wrote may name files elsewhere.
+    for name in set(_present(folder)) & set(_own(folder)):
+        (folder / name).unlink()

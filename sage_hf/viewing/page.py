@@ -30,6 +30,8 @@ ORDER_WORDS = {
     "models": "those first on which the two models differ most",
     "rows": "in the order of the dataset",
 }
+NUMBER_ORDER_WORDS = {"labels": "those first whose label is furthest from what {model} predicts"}
+"""Of models that predict numbers, and no probabilities."""
 METHOD_WORDS = {"cam": "class activation map", "gradient": "input gradient"}
 
 
@@ -73,7 +75,8 @@ def _title(dataset: str, models: Sequence[str]) -> str:
 
 def _lead(looked: Looked, models: Sequence[str]) -> str:
     shown, seen = len(looked.pictures), len(looked.records)
-    order = ORDER_WORDS[looked.order].format(model=models[0] if models else "")
+    words = ORDER_WORDS | (NUMBER_ORDER_WORDS if _of_numbers(looked) else {})
+    order = words[looked.order].format(model=models[0] if models else "")
     number_of = f"{shown} of {seen} rows" if shown < seen else f"{seen} rows"
     sampled = f", drawn from {looked.total}" if seen < looked.total else ""
     return f"{number_of}{sampled}, {order}."
@@ -104,10 +107,13 @@ def _summary(looked: Looked, models: Sequence[str]) -> list[Block]:
         [figure, *(found.get(figure, "") for _, found in rows)]
         for figure in dict.fromkeys(f for _, d in rows for f in d)
     ]
-    caption = (
-        f"Means over the {len(looked.records)} rows looked at that have the figure. Moved: the share of the "
-        "probability that another picture in x's place changes."
+    numbers = _of_numbers(looked)
+    moved = (
+        "how far another picture in x's place moves the predicted numbers."
+        if numbers
+        else "the share of the probability that another picture in x's place changes."
     )
+    caption = f"Means over the {len(looked.records)} rows looked at that have the figure. Moved: {moved}"
     blocks: list[Block] = [Table(header, lines, caption)]
     if any(record.difference is not None for record in looked.records):
         differences = [record.difference for record in looked.records if record.difference is not None]
@@ -115,13 +121,22 @@ def _summary(looked: Looked, models: Sequence[str]) -> list[Block]:
             record.models[0].predictions["anchor"].label != record.models[1].predictions["anchor"].label
             for record in looked.records
         )
+        mean = number(float(np.mean(differences)))
         blocks.append(
-            Text(
+            Text(f"On average, what the two predict is {mean} apart.")
+            if numbers
+            else Text(
                 f"The two predict different things for {other} of {len(looked.records)} rows; on average they place "
-                f"{number(float(np.mean(differences)))} of the probability differently."
+                f"{mean} of the probability differently."
             )
         )
     return blocks
+
+
+def _of_numbers(looked: Looked) -> bool:
+    """Whether the models are regressions."""
+    found = [one for record in looked.records for one in record.models]
+    return bool(found) and not any(one.probabilities for one in found)
 
 
 def _figures(records: Sequence[ModelRecord]) -> dict[str, str]:

@@ -42,6 +42,20 @@ def test_the_dataset_holds_what_was_drawn(tmp_path, project):
     assert load_saliency_dataset(str(tmp_path / "out"))["train"].num_rows == 2
 
 
+def test_classes_are_named_once(tmp_path, project, photos):
+    """Their order and the one that nobody has used, too; a later list replaces them."""
+    mark(project, 1, "Ann", drawn(), "flower")
+    again = Project(open_pictures(str(photos)), AnnotationStore(project.store.folder))
+    assert again.classes == ["temple", "flower"]
+    export_annotations(again, tmp_path / "out")
+    assert loaded(tmp_path / "out").features["label"].names == ["temple", "flower"]
+    assert again.add_class("bridge") == ["temple", "flower", "bridge"]
+    other = Project(open_pictures(str(photos)), AnnotationStore(project.store.folder), ["flower", "temple"])
+    assert other.classes == ["flower", "temple", "bridge"]
+    mark(other, 0, "Ann", drawn())
+    assert Project(other.pictures, other.store).classes == other.classes
+
+
 def test_skipped_unfinished_and_nothing(tmp_path):
     names = [f"{index}-{kind}.jpg" for index in range(2) for kind in ("china", "flower")]
     photos = save_photographs(tmp_path / "photos", names)

@@ -265,3 +265,38 @@ def test_formats_that_browsers_do_not_show_are_converted(tmp_path):
         content, media = project.shown(index)
         assert media == "image/png"
         assert Image.open(io.BytesIO(content)).size == size == project.picture(index).size
+
+
+@pytest.mark.parametrize(
+    ("name", "note", "as_it_is"),
+    [("exif.jpg", "exif", True), ("exif.webp", "exif", False), ("exif.png", "exif", False), ("xmp.jpg", "xmp", False)],
+)
+def test_pictures_that_browsers_do_not_turn_are_turned_for_them(tmp_path, name, note, as_it_is):
+    """By half a turn, which no size gives away."""
+    values = np.zeros((16, 24, 3), np.uint8)
+    values[:6, :6] = 255
+    (tmp_path / "photos").mkdir()
+    path, exif = tmp_path / "photos" / name, Image.Exif()
+    exif[0x0112] = 3
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    Image.fromarray(values).save(path, **({"exif": exif} if note == "exif" else {"xmp": xmp}))
+    project = Project(open_pictures(str(path.parent)), AnnotationStore(tmp_path / "store"))
+    content, media = project.shown(0)
+    if as_it_is:
+        assert content == path.read_bytes()
+        return
+    shown = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
+    assert media == "image/png"
+    assert shown[-3, -3] > 200
+    assert shown[2, 2] < 50
+
+
+def test_a_picture_of_numbers_some_of_which_are_none(tmp_path):
+    values = np.linspace(0, 1, 120, dtype=np.float32).reshape(10, 12)
+    values[0, :2] = np.nan, np.inf
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(values).save(tmp_path / "photos" / "depth.tiff")
+    content, _ = Project(open_pictures(str(tmp_path / "photos")), AnnotationStore(tmp_path / "store")).shown(0)
+    shown = np.asarray(Image.open(io.BytesIO(content)))[..., 0]
+    assert shown[0, :2].tolist() == [0, 255]
+    assert shown[-1, -1] == 255

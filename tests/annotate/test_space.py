@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from types import SimpleNamespace
 
@@ -76,6 +77,16 @@ def test_a_space_without_its_secret_says_so(monkeypatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with pytest.raises(DataError, match="add a secret HF_TOKEN"):
         serve("me/photos", "me/work")
+
+
+def test_a_space_to_which_nobody_can_sign_in_is_not_open_to_everybody(monkeypatch):
+    from sage_hf.annotate.space import serve
+
+    monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
+    monkeypatch.setenv("SPACE_ID", "me/space")
+    monkeypatch.delenv("OAUTH_CLIENT_ID", raising=False)
+    with pytest.raises(DataError, match="add hf_oauth: true"):
+        serve("me/photos", "me/work", annotators=["ann"])
 
 
 def signed_in_as(name):
@@ -195,18 +206,22 @@ def test_the_space_runs_and_its_work_becomes_a_dataset(tmp_path, server, monkeyp
         lines = iter(process.stdout.readline, "")
         started = next((line for line in lines if line.startswith('{"running"')), None)
         assert started, (tmp_path / "log").read_text()[-3000:]
-        url = json.loads(started)["running"]
+        url, _, key = json.loads(started)["running"].partition("?token=")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(url, timeout=30)
+        port = url.rstrip("/").rpartition(":")[2]
+        cookie = {"Cookie": f"sage_hf_annotate_{port}={key}"}
         values = drawn()
         sent = change(status="done", label="temple", map=base64.b64encode(packed(values)).decode())
         request = urllib.request.Request(
             f"{url}api/pictures/0?annotator=ann",
             json.dumps(sent).encode(),
-            {"Sec-Fetch-Site": "same-origin"},
+            {"Sec-Fetch-Site": "same-origin", **cookie},
             method="PUT",
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             assert json.load(answer)["revision"] == 1
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=cookie), timeout=30) as answer:
             assert "frame-ancestors https://huggingface.co" in answer.headers["Content-Security-Policy"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0

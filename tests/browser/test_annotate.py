@@ -251,6 +251,26 @@ def test_two_tabs_lose_nothing(tab, choice):
     assert first.record("a-china.jpg").label == "temple"
 
 
+def test_a_conflict_that_can_not_be_shown_is_not_left_behind(tab):
+    first = tab("Unseen")
+    second = tab("Unseen", beside=first)
+    for one in (first, second):
+        one.page.keyboard.press("r")
+    first.page.bring_to_front()
+    first.drag((20, 20), (120, 120))
+    first.saved()
+    with offline_refresh(second):
+        second.page.route("**/api/pictures/0/map?*", lambda route: route.abort())
+        right = box_of(second.drag((300, 200), (400, 300)))
+        second.page.wait_for_selector("#toast:has-text('other version')")
+        second.page.unroute("**/api/pictures/0/map?*")
+        second.page.click("#next")
+        second.page.wait_for_selector("#conflict-dialog[open]")
+    second.page.click("#conflict-dialog [value=mine]")
+    second.saved()
+    assert np.array_equal(second.map("a-china.jpg"), right)
+
+
 @contextmanager
 def offline_refresh(one):
     """A tab that is looked at asks what is newer; this one's question gets no answer."""

@@ -70,3 +70,22 @@ def test_secrets_of_a_run_stay_in_it(tmp_path):
     with pytest.raises(ValueError, match="holds a Hub token"):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_runs_that_are_called_alike_are_told_apart(tmp_path):
+    """They were one line of a chart, and one of them was not there."""
+    for seed, low in (("a", 0.5), ("b", 0.7), ("c", 0.3)):
+        folder = tmp_path / seed / "vit"
+        folder.mkdir(parents=True)
+        interval = {"accuracy": {"value": low + 0.1, "low": low, "high": low + 0.2}}
+        found = {"metrics": {"test": {"accuracy": low + 0.1}}, "intervals": {"test": interval}, "guidance": "sage"}
+        (folder / "results.json").write_text(json.dumps(found))
+    page = write_report(tmp_path / "a" / "vit", [tmp_path / "b" / "vit", tmp_path / "c" / "vit"]).read_text(
+        encoding="utf-8"
+    )
+    of = [
+        "a/vit, this run (sage): 0.6 (0.5 to 0.7)",
+        "b/vit (sage): 0.8 (0.7 to 0.9)",
+        "c/vit (sage): 0.4 (0.3 to 0.5)",
+    ]
+    assert "; ".join(of) in page

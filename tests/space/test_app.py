@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 
 from sage_hf.evaluation import model_saliency
-from sage_hf.space.app import FILLINGS, SOURCES, compared, looked, said, sources_of
+from sage_hf.space.app import FILLINGS, SOURCES, compared, looked, said, sources_of, verdict
 from sage_hf.space.demo import Demo, brushed, most_looked_at
 from sage_hf.viewing import Subject
 from sage_hf.views import DEGRADATIONS
@@ -108,6 +110,8 @@ def test_a_region_never_holds_what_is_not_looked_at():
 
 PAGE = """
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from sage_hf.space.app import Demo, Subject, build
 
 page = build(Demo(Subject.load(sys.argv[1], use_cpu=True)), "Leaves", [sys.argv[2]])
@@ -172,3 +176,34 @@ def test_a_regression(processor):
         expected = float(model(by_hand(make_picture())).logits)
     assert looked(demo, make_picture())[0] == f"LABEL_0: {expected:.4g}"
     assert "covers 20% of the picture" in compared(demo, make_picture(), GRADIENT, 20, MEAN, None)[-1]
+
+
+def test_visitors_who_ask_at_once_wait_for_each_other(demo, monkeypatch):
+    """What one forward pass captures in the layers must not come from another's."""
+    pixel_values, inside, together = demo.seen(make_picture()), [], []
+
+    def slow(*args):
+        inside.append(1)
+        together.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+
+    handle = demo.subject.model.register_forward_pre_hook(slow)
+    with handle, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda ask: ask(pixel_values), [demo.predict, demo.look] * 3))
+    assert set(together) == {1}
+    assert found[0] == found[2] == found[4]
+
+
+def test_a_verdict_on_several_labels(demo):
+    """Each for itself: the largest probability is not what the model says."""
+    demo.subject.problem_type = "multi_label_classification"
+    one, two, three = CLASSES
+    views = [{one: 0.9, two: 0.6, three: 0.1}, {one: 0.8, two: 0.2, three: 0.1}, {one: 0.4, two: 0.3, three: 0.2}]
+    sentence = verdict(demo, dict(zip(("anchor", "negative", "positive"), views, strict=True)), 0.1)
+    assert f"**changes its mind** to {one}: {one} goes from 0.90 to 0.80." in sentence
+    assert f"it says nothing ({one} 0.40)" in sentence
+    views[1][two] = 0.5
+    assert f"**still says {one}, {two}**" in verdict(
+        demo, dict(zip(("anchor", "negative", "positive"), views, strict=True)), 0.1
+    )

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sage_hf.cli import main
 from sage_hf.space.parts import STUB, needed_files, third_party
-from sage_hf.space.write import HERE, write_space
+from sage_hf.space.write import HERE, MANIFEST, write_space
 from tests.conftest import CLASSES, make_dataset
 from tests.hub.client import client, online, run_script
 from tests.hub.server import Hub
@@ -125,6 +125,15 @@ def test_what_is_there_stays(model, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FileExistsError, match="is a file"):
         write_space(model, tmp_path / "file", include_weights=True)
+
+
+def test_a_list_of_own_files_reaches_nothing_outside_of_the_folder(model, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    folder = tmp_path / "space"
+    folder.mkdir()
+    (folder / MANIFEST).write_text(json.dumps({"files": {"../notes.txt": "", str(tmp_path / "notes.txt"): ""}}))
+    write_space(model, folder, include_weights=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_models_that_a_space_can_not_have(model, tmp_path):

@@ -47,3 +47,18 @@ def test_each_model_says_what_it_gives_the_others_predictions(processor):
         assert set(first.probabilities["anchor"]) == set(second.probabilities["anchor"])
         assert second.predictions["anchor"].label in first.probabilities["anchor"]
     assert "different things for 3 of 3 rows" in view_page(looked, dataset="leaves").html()
+
+
+def test_numbers_are_not_called_probabilities(processor):
+    def regression(name):
+        model = make_model("convnext", num_labels=1)
+        model.config.problem_type = "regression"
+        return Subject(model, processor, name)
+
+    data = make_dataset(4)
+    numbers = data.remove_columns("label").add_column("label", [0.5, 1.0, 1.5, 2.0])
+    looked = look_at(numbers, [regression("one"), regression("other")], order="labels")
+    text = view_page(looked, dataset="leaves").html()
+    assert "whose label is furthest from what one predicts" in text
+    assert "On average, what the two predict is 0 apart." in text
+    assert "probab" not in text

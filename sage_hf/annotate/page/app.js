@@ -212,7 +212,14 @@ async function finish(verdict) {
 
 async function conflict(latest) {
   saver.tell("Saved elsewhere since", "bad");
-  const theirs = latest.marked ? await api.drawn(index, latest.revision, mask.values.length) : null;
+  let theirs = null;
+  try {
+    if (latest.marked) theirs = await api.drawn(index, latest.revision, mask.values.length);
+  } catch (error) {
+    saver.dirty = true; // the picture is not left, and the next save asks again
+    toast(`The other version can't be shown: ${error.message}`);
+    return;
+  }
   const mine = { values: mask.values, label, note: $("note").value, source: mask.source };
   const chosen = await resolve($("picture"), state.size, mine, { ...latest, values: theirs });
   revision = latest.revision;
