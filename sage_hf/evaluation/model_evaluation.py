@@ -284,9 +284,7 @@ class _Predictions:
         prepared = self.trainer.preparation(pictures, name, maps=False, labelled=False, check=True)
         return np.asarray(self.trainer.predict(prepared).predictions)
 
-    def attacks(
-        self, name: str, bona_fide: str, *, known_only: bool = False
-    ) -> tuple[np.ndarray, list[str | None]]:
+    def attacks(self, name: str, bona_fide: str, *, known_only: bool = False) -> tuple[np.ndarray, list[str | None]]:
         """How much like an attack each row of a split is, and the type of attack that it is, `None` for none."""
         logits, _ = self.logits_and_labels(name)
         kinds = self._kinds(self.known[name], bona_fide)
