@@ -215,7 +215,10 @@ class CheckpointTrainer(PublishingTrainer):
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(target))
         if self.args.should_save:
-            remove_old_checkpoints(target, self.args.save_total_limit, self.state.best_model_checkpoint)
+            push = getattr(self, "push_in_progress", None)  # there is none before a repository is made
+            uploading = self._uploaded if push is not None and not push.is_done() else None
+            kept = [self.state.best_model_checkpoint, uploading]
+            remove_old_checkpoints(target, self.args.save_total_limit, *filter(None, kept))
             shutil.rmtree(run_folder / SCRATCH, ignore_errors=True)
 
     def _save_more(self, folder: Path) -> None:
