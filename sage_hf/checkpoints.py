@@ -203,11 +203,12 @@ class CheckpointTrainer(PublishingTrainer):
             self._writing_checkpoint = False
         self.accelerator.wait_for_everyone()
         if self.is_local_process_zero():
-            try:
-                complete(written, target)
-            except FileNotFoundError:
-                if not target.is_dir():  # another machine with the same disk was faster
-                    raise
+            with explaining_a_full_disk(target):  # network disks say so when files are flushed
+                try:
+                    complete(written, target)
+                except FileNotFoundError:
+                    if not target.is_dir():  # another machine with the same disk was faster
+                        raise
         self.accelerator.wait_for_everyone()
         best = run_folder / checkpoint_name(self.state.best_global_step or 0)
         if best.is_dir():
