@@ -218,8 +218,8 @@ class CheckpointTrainer(PublishingTrainer):
         if self.args.should_save:
             push = getattr(self, "push_in_progress", None)  # there is none before a repository is made
             uploading = self._uploaded if push is not None and not push.is_done() else None
-            kept = [self.state.best_model_checkpoint, uploading]
-            remove_old_checkpoints(target, self.args.save_total_limit, *filter(None, kept))
+            kept = [one for one in (self.state.best_model_checkpoint, uploading) if one is not None]
+            remove_old_checkpoints(target, self.args.save_total_limit, *kept)
             shutil.rmtree(run_folder / SCRATCH, ignore_errors=True)
 
     def _save_more(self, folder: Path) -> None:

@@ -88,6 +88,6 @@ def scatter_chart(
     ]
     total = sum(map(len, points.values()))
     table = Table(
-        ["", x_label, y_label], rows, title if len(rows) == total else f"{title}, {len(rows)} of {total} points"
+        ["group", x_label, y_label], rows, title if len(rows) == total else f"{title}, {len(rows)} of {total} points"
     )
     return Figure(svg, f"{title}. {words}", caption, table)

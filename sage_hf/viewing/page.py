@@ -99,7 +99,7 @@ def _missing(what: str) -> str:
 
 def _summary(looked: Looked, models: Sequence[str]) -> list[Block]:
     rows = [(name, _figures([record.models[place] for record in looked.records])) for place, name in enumerate(models)]
-    header = ["", *(name for name, _ in rows)]
+    header = ["figure", *(name for name, _ in rows)]
     lines = [
         [figure, *(found.get(figure, "") for _, found in rows)]
         for figure in dict.fromkeys(f for _, d in rows for f in d)
@@ -236,7 +236,7 @@ def _figure(image: Image.Image, alt: str, caption: str) -> Figure:
 
 def _predictions(record: RowRecord) -> Table:
     several = len(record.models) > 1
-    header = [*(["model"] if several else []), "of", "prediction"]
+    header = [*(["model"] if several else []), "picture", "prediction"]
     classes = list(dict.fromkeys(name for one in record.models for name in one.probabilities.get("anchor", {})))
     header += [f"p({name})" for name in classes]
     rows = []
@@ -247,7 +247,7 @@ def _predictions(record: RowRecord) -> Table:
             shares = one.probabilities.get(view, {})
             cells = [f"{shares[name]:.3f}" if name in shares else "" for name in classes]
             rows.append([*([one.model] if several else []), SIGNS[view], said(one.predictions[view]), *cells])
-    return Table(header, rows)
+    return Table(header, rows, f"Predictions of row {record.row}")
 
 
 def _agreement(record: RowRecord) -> list[Block]:
@@ -262,5 +262,5 @@ def _agreement(record: RowRecord) -> list[Block]:
     ]
     if not rows:
         return [] if record.has_map else [Text("This row has no map.")]
-    header = ["model"] * (len(record.models) > 1) + ["against the map", "CC", "SIM", "KL", "NSS", "AUC-Judd"]
-    return [Table(header, rows)]
+    header = ["model"] * (len(record.models) > 1) + ["where it looks", "CC", "SIM", "KL", "NSS", "AUC-Judd"]
+    return [Table(header, rows, f"Agreement with the map of row {record.row}")]

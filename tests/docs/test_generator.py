@@ -13,7 +13,9 @@ from docs.generator.command_line import command_line_page, parsers
 from docs.generator.notebooks import notebook_page
 from sage_hf import SageTrainingArguments
 from sage_hf.cli import COMMANDS
+from sage_hf.controls import SALIENCY_CONTROLS
 from sage_hf.objectives import GUIDANCE
+from sage_hf.views import DEGRADATIONS, MAP_DEGRADATIONS
 from tests.docs.blocks import DOCS, ROOT
 
 pytest.importorskip("griffe", reason="needs the extra docs")
@@ -146,6 +148,12 @@ def test_notebooks_that_were_not_run_or_failed_are_refused(tmp_path):
     path.write_text(json.dumps({"cells": [cell]}))
     with pytest.raises(ValueError, match="ZeroDivisionError"):
         notebook_page(path, tmp_path)
+
+
+def test_concepts_name_every_choice():
+    text = (DOCS / "concepts.md").read_text()
+    rows = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert {*DEGRADATIONS, *MAP_DEGRADATIONS, *GUIDANCE, *SALIENCY_CONTROLS} <= rows
 
 
 def test_pages_are_reached():

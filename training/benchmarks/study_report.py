@@ -155,16 +155,26 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
 
     models = list(dict.fromkeys(row["model"] for row in rows))
     scenarios = [name for name in _scenarios(study) if any(row["scenario"] == name for row in rows)]
-    most = max(len({row["method"] for row in rows if row["model"] == model}) for model in models)
+    methods_of = {
+        model: [
+            method
+            for base in study.models[model].search
+            for method in dict.fromkeys(row["method"] for row in rows if row["model"] == model)
+            if base_and_control(method)[0] == base
+        ]
+        for model in models
+    }
+    heights = [0.42 * len(methods) + 1.3 for methods in methods_of.values()]
     with mpl.rc_context(
         {"svg.hashsalt": study.name, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
     ):
-        size = (4.4 * len(study.tables) + 1, (0.42 * most + 1.3) * len(models))
+        size = (4.4 * len(study.tables) + 1, sum(heights))
         canvas = Canvas(figsize=size, layout="constrained")
-        panels = canvas.subplots(len(models), len(study.tables), squeeze=False, sharex="col", sharey="row")
+        shape = {"squeeze": False, "sharex": "col", "sharey": "row", "height_ratios": heights}
+        panels = canvas.subplots(len(models), len(study.tables), **shape)
         for line, model in zip(panels, models, strict=True):
             own = [row for row in rows if row["model"] == model]
-            methods = list(dict.fromkeys(row["method"] for row in own))
+            methods = methods_of[model]
             for axes, (title, figures) in zip(line, study.tables.items(), strict=True):
                 scored = _with(figures, own)
                 for index, scenario in enumerate(scenarios):
@@ -183,6 +193,7 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
                         label=scenario,
                     )
                 axes.set_yticks(range(len(methods)), methods)
+                axes.tick_params(labelbottom=True)
                 axes.set_ylim(len(methods) - 0.5, -0.5)
                 axes.set_title(f"{title}: {model}", fontsize="medium")
                 axes.set_xlabel(figures[0].title + ("" if figures[0].higher_is_better else " (lower is better)"))
