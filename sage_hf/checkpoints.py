@@ -203,11 +203,12 @@ class CheckpointTrainer(PublishingTrainer):
             self._writing_checkpoint = False
         self.accelerator.wait_for_everyone()
         if self.is_local_process_zero():
-            try:
-                complete(written, target)
-            except FileNotFoundError:
-                if not target.is_dir():  # another machine with the same disk was faster
-                    raise
+            with explaining_a_full_disk(target):  # network disks say so when files are flushed
+                try:
+                    complete(written, target)
+                except FileNotFoundError:
+                    if not target.is_dir():  # another machine with the same disk was faster
+                        raise
         self.accelerator.wait_for_everyone()
         best = run_folder / checkpoint_name(self.state.best_global_step or 0)
         if best.is_dir():
@@ -215,7 +216,10 @@ class CheckpointTrainer(PublishingTrainer):
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(target))
         if self.args.should_save:
-            remove_old_checkpoints(target, self.args.save_total_limit, self.state.best_model_checkpoint)
+            push = getattr(self, "push_in_progress", None)  # there is none before a repository is made
+            uploading = self._uploaded if push is not None and not push.is_done() else None
+            kept = [one for one in (self.state.best_model_checkpoint, uploading) if one is not None]
+            remove_old_checkpoints(target, self.args.save_total_limit, *kept)
             shutil.rmtree(run_folder / SCRATCH, ignore_errors=True)
 
     def _save_more(self, folder: Path) -> None:

@@ -172,3 +172,30 @@ def check_needs(model: nn.Module, args: SageTrainingArguments, needs: frozenset[
             f"{type(inner).__name__} computes attention in one fused kernel, which does not tell what it attends to. "
             'Load the model with attn_implementation="eager".'
         )
+
+
+def check_split_model(objective: Objective | None, view_forward: str) -> None:
+    """
+    Refuse what a model whose weights are split over processes (FSDP, DeepSpeed ZeRO-3) can't do.
+
+    Its processes gather the weights together, so each must call it as often as the others, whatever its rows hold.
+
+    Args:
+        objective ([`Objective`], *optional*): what guides.
+        view_forward (`str`): of [`~sage_hf.forwarding.Encoder`], which `"auto"` is resolved by.
+
+    Raises:
+        `ValueError`: views pass apart from pictures, or the guidance differentiates twice.
+    """
+    if objective is None:
+        return
+    if view_forward != "concatenated" and getattr(type(objective), "views", None) is not Objective.views:
+        raise ValueError(
+            f"Views pass apart from pictures (view_forward={view_forward!r}), and processes that split a model (FSDP, "
+            "ZeRO-3) would wait for each other. Use view_forward='concatenated', or copies of the model (DDP)."
+        )
+    if objective.needs & {"input_gradients", "features"}:
+        raise ValueError(
+            "This guidance differentiates twice, which a model that is split over processes (FSDP, ZeRO-3) can't. Use "
+            "copies of the model (DDP)."
+        )

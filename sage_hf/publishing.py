@@ -34,6 +34,9 @@ class PublishingTrainer(Trainer):
     _pushes: tuple[Future[CommitInfo], ...] = ()
     """The pushes of this training, finished or not."""
 
+    _uploaded: Path | None = None
+    """The checkpoint that the last push sends, or sent, folder and all."""
+
     def keep_for_card(self, **kwargs: Any) -> None:
         """
         Remember what later cards are to say, those of pushes during training included.
@@ -135,6 +138,7 @@ class PublishingTrainer(Trainer):
             partial(send_run, output_dir, repo_id, revision=revision, template=template, commit_message=message)
         ]
         if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            self._uploaded = checkpoint
             where = "last-checkpoint" if self.args.hub_strategy == HubStrategy.CHECKPOINT else checkpoint.name
             message += ", checkpoint"
             pushes.append(

@@ -114,7 +114,9 @@ class SurvivingTrainer(StreamTrainer):
         kept = []
         for batch in batches:
             for place, reason in batch.pop(REFUSED, ()):
-                if tuple(place) not in self._refused and len(self._refused) < TOLD:
+                if tuple(place) in self._refused:  # in an earlier epoch
+                    continue
+                if len(self._refused) < TOLD:
                     logger.warning("Left out: %s", reason)
                     if len(self._refused) == TOLD - 1:
                         logger.warning("Further rows that can't be used are counted alone.")
@@ -140,7 +142,7 @@ class SurvivingTrainer(StreamTrainer):
         if not times:
             return None
         reasons = [self._refused[place] for place in sorted(self._refused) if self._refused[place]]
-        return {"rows": len(self._refused), "times": times, "reasons": reasons}
+        return {"rows": len(self._refused), "times": times, "reasons": reasons[:KEPT]}
 
     def annotated_share(self) -> float | None:
         """Share of the rows trained on so far that had a map, in [0, 1]; `None` if no maps were read."""

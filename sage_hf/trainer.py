@@ -16,7 +16,7 @@ from transformers import BaseImageProcessor, set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import logging
 
-from .checks import check_model
+from .checks import check_model, check_split_model
 from .counting import StepCounts, count_rows
 from .data.collator import SaliencyCollator
 from .data.preparation import Preparation
@@ -193,6 +193,9 @@ class SageTrainer(SurvivingTrainer):
         self._configure(cast(nn.Module, self.model))
         for name, attribute in attributes.items():
             setattr(self, attribute, self._prepared[name])
+        deepspeed = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
+        if self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3):
+            check_split_model(self.guidance_objective, self._encoder.view_forward)
 
     def _configure(self, model: nn.Module, *, check: bool = False) -> None:
         """Set up what follows from model and arguments: task, objective, datasets, and what reads the model."""

@@ -156,7 +156,7 @@ def complete(written: Path, target: Path) -> None:
         shutil.rmtree(replaced)
 
 
-def remove_old_checkpoints(last: Path, limit: int | None, best: str | None) -> None:
+def remove_old_checkpoints(last: Path, limit: int | None, *kept: str | Path) -> None:
     """
     Leave the latest checkpoints alone, and the best one, as [`~transformers.Trainer`] does.
 
@@ -164,13 +164,13 @@ def remove_old_checkpoints(last: Path, limit: int | None, best: str | None) -> N
 
     Args:
         last (`Path`): the one that was just written, beside all others.
-        limit (`int`, *optional*): how many to keep at most, at least the last and the best; all if not given.
-        best (`str`, *optional*): the best one.
+        limit (`int`, *optional*): how many to keep at most, but for those that have to stay; all if not given.
+        *kept (`str` or `Path`): what has to stay: the best one, and one that is being uploaded.
     """
     if limit is None or limit <= 0:
         return
     checkpoints = [Path(text) for text in sort_checkpoints(str(last.parent), use_mtime=True)]
-    protected = {last.name} | ({Path(best).name} if best else set())
+    protected = {last.name} | {Path(one).name for one in kept}
     excess = len(checkpoints) - max(limit, len(protected))
     for checkpoint in [one for one in checkpoints if one.name not in protected][: max(0, excess)]:
         nameless = last.parent / SCRATCH / f"removed-{checkpoint.name}"

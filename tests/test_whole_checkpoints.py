@@ -203,3 +203,17 @@ def test_the_best_one_is_kept_and_found(tmp_path, processor):
     best = tmp_path / "run" / f"checkpoint-{trainer.state.best_global_step}"
     assert trainer.state.best_model_checkpoint == str(best)
     assert best.is_dir()
+
+
+def test_a_disk_that_is_found_full_as_files_are_flushed(tmp_path, processor, monkeypatch):
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(tmp_path, train_dataset=make_dataset(8), processing_class=processor, **settings)
+
+    def full(descriptor):
+        if trainer.state.global_step == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"checkpoint-2 could not be written .* The last whole checkpoint is .*-1"):
+        trainer.train()
+    assert not (tmp_path / "run" / "checkpoint-2").exists()

@@ -80,8 +80,8 @@ def evaluate_model(
             of further types.
         attack_type_column (`str`, *optional*): names the type of attack of each row, for `bona_fide`; the class if not
             given, or the column that the model's run went by when it left something out.
-        threshold_split (`str`, *optional*): the split whose equal error rate sets the threshold of APCER and BPCER;
-            it gets no such figures itself. The threshold is 0.5 if not given.
+        threshold_split (`str`, *optional*): the split whose equal error rate sets the threshold of APCER and BPCER,
+            without rows that are unknown; it gets no such figures itself. The threshold is 0.5 if not given.
         saliency (`bool`, *optional*, defaults to `False`): compare where the model looks with the dataset's maps.
         faithfulness (`bool`, *optional*, defaults to `False`): measure what becomes of predictions when pixels are
             removed by order of the model's maps and of the dataset's.
@@ -216,7 +216,8 @@ def evaluate_model(
         if bona_fide is not None:
             threshold = None
             if threshold_split is not None:
-                scores, types = found.attacks(threshold_split, bona_fide)
+                # What training left out is unknown when a threshold is chosen as well.
+                scores, types = found.attacks(threshold_split, bona_fide, known_only=True)
                 threshold = equal_error_threshold(scores, np.array([kind is not None for kind in types]))
             results["presentation_attack"] = {
                 name: attack_figures(*found.attacks(name, bona_fide), threshold, resamples)
@@ -283,11 +284,11 @@ class _Predictions:
         prepared = self.trainer.preparation(pictures, name, maps=False, labelled=False, check=True)
         return np.asarray(self.trainer.predict(prepared).predictions)
 
-    def attacks(self, name: str, bona_fide: str) -> tuple[np.ndarray, list[str | None]]:
+    def attacks(self, name: str, bona_fide: str, *, known_only: bool = False) -> tuple[np.ndarray, list[str | None]]:
         """How much like an attack each row of a split is, and the type of attack that it is, `None` for none."""
         logits, _ = self.logits_and_labels(name)
         kinds = self._kinds(self.known[name], bona_fide)
-        if name in self.unknown:
+        if name in self.unknown and not known_only:
             kinds += self._kinds(self.unknown[name], bona_fide)
             logits = np.concatenate([logits, self.strange[name]])
         return attack_scores(logits, self.classes.index(bona_fide)), kinds

@@ -21,7 +21,10 @@ from .secrets import check_text
 from .sections import refresh
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
-NOT_PUSHED = ("_*", "runs", "logs", "events.out.*", "emissions*", "optimizer*", "scheduler*", "scaler*", "rng_state*")
+NOT_PUSHED = (
+    *("_*", "runs", "logs", "events.out.*", "emissions*"),
+    *("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_progress*"),
+)
 """What only resuming needs, and what trackers leave behind (places and host names among it); and checkpoints."""
 STALE = (".eval_results/*.yaml", "model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 """What an earlier push may have left on the Hub, and this one replaces."""

@@ -172,8 +172,9 @@ class MapObjective(Objective, Protocol):
         return (2 if degradation in MIXING else 1, 2 if self.saliency_control == "shuffled" else 1)
 
     def maps(self, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The maps of the batch, or those of the control in place of them, with their marks grown."""
-        return grow_marks(control_saliency(saliency, rows, self.saliency_control, generator), self.saliency_dilation)
+        """The maps of the batch with their marks grown, or those of the control in place of them."""
+        # A control is of the maps that guide: grown after it, an inverted small mark is gone, and areas are not equal.
+        return control_saliency(grow_marks(saliency, self.saliency_dilation), rows, self.saliency_control, generator)
 
 
 def check_choices(objective: Any, **choices: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ import datasets
 import pytest
 import torch
 
-from sage_hf import DataError
+from sage_hf import DataError, surviving
 from sage_hf.hub.run_record import RunRecord
 from tests.conftest import make_dataset
 from tests.test_trainer import make_trainer
@@ -82,6 +82,17 @@ def test_skipping_leaves_all_other_rows_as_they_are(tmp_path, processor, stream)
     log = [entry["skipped_rows"] for entry in trainer.state.log_history if "loss" in entry]
     assert log[-1] == 4
     assert log == sorted(log)
+
+
+def test_reasons_are_kept_over_epochs_and_no_more_than_said(tmp_path, processor, monkeypatch):
+    monkeypatch.setattr(surviving, "KEPT", 2)
+    trainer = make_run(tmp_path, processor, spoilt(12, {1, 3, 7}), on_error="skip")
+    trainer.train()
+    found = trainer.skipped_rows()
+    assert (found["rows"], found["times"], len(found["reasons"])) == (3, 6, 2)
+    # Those that other processes kept come on top.
+    trainer._refused |= {(1,): "one", (3,): "another", (7,): "a third"}
+    assert trainer.skipped_rows()["reasons"] == ["one", "another"]
 
 
 def test_the_loss_of_a_step_is_the_mean_of_the_rows_that_are_left(tmp_path, processor):

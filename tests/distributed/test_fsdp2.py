@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from sage_hf import SageTrainingArguments
+from sage_hf.checks import check_split_model
+from sage_hf.forwarding import Encoder
+from tests.conftest import make_model
 from tests.distributed.test_two_processes import HERE, ROOT, launch
+from tests.test_trainer import make_trainer
 
 CONFIG = ROOT / "training" / "accelerate" / "fsdp2.yaml"
 
@@ -40,3 +45,34 @@ def test_two_halves_train_as_one(tmp_path):
         assert log.keys() == other.keys()
         for name, value in log.items():
             assert value == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("resnet", {}, "view_forward='concatenated'"),
+        ("vit", {"view_forward": "separate"}, "view_forward='concatenated'"),
+        ("vit", {"view_forward": "recomputed"}, "view_forward='concatenated'"),
+        ("resnet", {"guidance": "cyborg"}, "differentiates twice"),
+    ],
+)
+def test_what_a_split_model_would_wait_for_is_refused(tmp_path, dataset, processor, kind, settings, message):
+    trainer = make_trainer(tmp_path, kind, train_dataset=dataset, processing_class=processor, **settings)
+    trainer.is_fsdp_enabled = True
+    with pytest.raises(ValueError, match=message):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("vit", {}),
+        ("vit", {"guidance": "none"}),
+        ("resnet", {"guidance": "none"}),
+        ("resnet", {"view_forward": "concatenated"}),
+    ],
+)
+def test_what_a_split_model_can_do_is_not_refused(kind, settings):
+    args = SageTrainingArguments(output_dir="run", use_cpu=True, **settings)
+    encoder = Encoder(make_model(kind), view_forward=args.view_forward)
+    check_split_model(args.objective(), encoder.view_forward)

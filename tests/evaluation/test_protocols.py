@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from sage_hf import DataError, SageTrainer, load_image_classifier
 from sage_hf.cli import main
-from sage_hf.evaluation import evaluate_model
+from sage_hf.evaluation import evaluate_model, model_evaluation
 from sage_hf.evaluation.logit_figures import ranking_figures
 from sage_hf.evaluation.protocols import leave_one_out, leave_out
 from tests.conftest import CLASSES, make_args, make_dataset, make_model
@@ -166,6 +166,30 @@ def test_train_leaves_a_type_of_attack_out(model):
         missed = np.mean([score < 0.5 for score, one in zip(scores, kinds, strict=True) if one == kind])
         assert figures["apcer_by_type"][kind]["value"] == pytest.approx(missed)
     assert figures["auroc"]["value"] == pytest.approx(roc_auc_score([kind is not None for kind in kinds], scores))
+
+
+@pytest.mark.parametrize("column", ["label", "attack_type"])
+def test_a_threshold_knows_nothing_of_what_was_left_out(model, monkeypatch, column):
+    splits = make_splits() if column == "label" else attacks()
+    splits.save_to_disk(model / "data")
+    value, bona_fide = ("rust", "healthy") if column == "label" else ("lens", "live")
+    assert train(model, "--leave_out", value, "--leave_out_column", column) == 0
+    seen = {}
+    plain = model_evaluation.equal_error_threshold
+
+    def spied(scores, attack):
+        seen["attacks"], seen["threshold"] = attack.tolist(), plain(scores, attack)
+        return seen["threshold"]
+
+    monkeypatch.setattr(model_evaluation, "equal_error_threshold", spied)
+    chosen = {"bona_fide": bona_fide, "threshold_split": "validation"}
+    found = evaluate_model(model / "run", model / "data", **chosen, **SETTINGS)
+    known, _ = leave_out(splits, column, [value])
+    names = known["validation"].features["label"].names
+    assert seen["attacks"] == [names[label] != bona_fide for label in known["validation"]["label"]]
+    figures = found["presentation_attack"]["test"]
+    assert figures["threshold"] == seen["threshold"]
+    assert value in figures["apcer_by_type"]
 
 
 def test_flags_that_do_not_go_together(model, capsys):

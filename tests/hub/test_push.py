@@ -59,7 +59,12 @@ def card_of(server, revision="main"):
 
 
 def test_a_run_is_published_with_a_card_for_its_repository(server, folder, tmp_path):
-    left_behind = ("emissions.csv", "logs/events.out.tfevents.1.host", "run-0/checkpoint-1/model.safetensors")
+    left_behind = (
+        "emissions.csv",
+        "trainer_progress.json",
+        "logs/events.out.tfevents.1.host",
+        "run-0/checkpoint-1/model.safetensors",
+    )
     for name in left_behind:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")

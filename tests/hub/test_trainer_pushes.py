@@ -1,6 +1,7 @@
 """Pushes of the Trainer, while it trains and after, against the Hub server of these tests."""
 
 from concurrent.futures import Future
+from threading import Event
 
 import pytest
 from huggingface_hub import CommitInfo
@@ -146,6 +147,22 @@ def test_the_last_checkpoint_on_the_hub_holds_nothing_of_an_earlier_one(server, 
     files = {name for name in server.files(REPO) if name.startswith("last-checkpoint/")}
     assert "last-checkpoint/rng_state.pth" in files
     assert "last-checkpoint/rng_state_1.pth" not in files
+
+
+def test_a_checkpoint_stays_while_it_is_uploaded(server, make_run, tmp_path, monkeypatch):
+    done, uploaded = Event(), []
+
+    def slow(folder, *args, **kwargs):
+        assert done.wait(60)
+        uploaded.append((folder.name, sorted(path.name for path in folder.iterdir())))
+
+    monkeypatch.setattr("sage_hf.publishing.send_checkpoint", slow)
+    strategy = {"push_to_hub": True, "hub_strategy": "checkpoint", "save_total_limit": 1, "max_steps": 3}
+    make_run(callbacks=[AtSave(3, done.set)], **strategy).train()
+    ((name, files),) = uploaded
+    assert name == "checkpoint-1"
+    assert {"model.safetensors", "optimizer.pt", "trainer_state.json"} <= set(files)
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-2")] == []
 
 
 def test_a_card_pushed_during_training_says_what_was_given_before(server, make_run):

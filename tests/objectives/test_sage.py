@@ -150,13 +150,20 @@ def test_controls_replace_the_maps():
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
-def test_marks_are_grown_after_the_control(guidance):
+def test_a_control_is_of_the_grown_marks(guidance):
     s = torch.zeros(2, 1, 20, 20)
     s[0, 0, 3, 4] = 1
     rows = torch.tensor([0])
-    objective = GUIDANCE[guidance](saliency_control="inverted", saliency_dilation=0.1)
-    assert torch.equal(objective.maps(s, rows)[0], grow_marks(1 - s[:1], 0.1)[0])
-    assert objective.maps(s, rows)[1].max() == 0  # a row without a map stays without
+    grown = grow_marks(s, 0.1)
+
+    def maps(control):
+        return GUIDANCE[guidance](saliency_control=control, saliency_dilation=0.1).maps(s, rows)
+
+    assert torch.equal(maps("none"), grown)
+    assert torch.equal(maps("inverted")[0], 1 - grown[0])
+    for control in ("center_gaussian", "random_blobs"):
+        assert maps(control)[0].sum() == pytest.approx(grown[0].sum().item(), rel=0.05)
+        assert maps(control)[1].max() == 0  # a row without a map stays without
 
 
 def test_too_few_rows():
