@@ -21,7 +21,7 @@ from ..data.saliency import DataError
 from ..data.transforms import AlignedTransform
 from ..evaluation.saliency_alignment import alignment_scores
 from ..problem_types import REGRESSION
-from ..views import DEGRADATIONS, make_views
+from ..views import DEGRADATIONS, MIXING, make_views
 from .pictures import Painter, RowPictures
 from .records import RowRecord, model_record, moved, predicted, several_of, stated_label, worst_first
 from .subjects import Subject
@@ -138,8 +138,8 @@ def look_at(
     feature = split.features.get(label_column)
     labels = split.with_format(None)[label_column] if feature is not None else [None] * len(split)
     chosen = chosen_rows(len(split), annotated, rows, seed)
-    if len(chosen) == 1 and annotated and degradation == "shuffle":
-        raise ValueError("One row has no other to be shuffled with: look at more, or choose another degradation.")
+    if len(chosen) == 1 and annotated and degradation in MIXING:
+        raise ValueError("One row has no other to be mixed with: look at more, or choose another degradation.")
     key = worst_first(order)
     records: list[RowRecord] = []
     pictures: dict[int, RowPictures] = {}

@@ -215,7 +215,7 @@ def test_what_can_not_be_looked_at(dataset, subject):
         look_at(dataset, order="maps")
     with pytest.raises(ValueError, match="two models with the same classes"):
         look_at(dataset, [subject], order="models")
-    with pytest.raises(ValueError, match="One row has no other to be shuffled with"):
+    with pytest.raises(ValueError, match="One row has no other to be mixed with"):
         look_at(make_dataset(1))
     with pytest.raises(DataError, match="there is no column 'picture'"):
         look_at(dataset, image_column="picture")
