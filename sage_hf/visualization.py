@@ -81,7 +81,8 @@ def overlaid(image: Image.Image, saliency: Tensor) -> Image.Image:
     strength = saliency.cpu().float().numpy()[..., None]
     colour = np.concatenate([np.ones_like(strength), 1 - strength, np.zeros_like(strength)], axis=2)
     opacity = 0.6 * strength
-    return Image.fromarray(np.uint8(255 * ((1 - opacity) * (0.15 + 0.6 * grey) + opacity * colour)))
+    painted: np.ndarray = 255 * ((1 - opacity) * (0.15 + 0.6 * grey) + opacity * colour)
+    return Image.fromarray(painted.astype(np.uint8))
 
 
 def visible(saliency: Tensor, method: str) -> Tensor:

@@ -164,7 +164,8 @@ class Project:
             finite = values[np.isfinite(values)]
             low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
             values = np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low
-            upright = Image.fromarray(np.uint8(np.round(values * (255 / (high - low) if high > low else 0))))
+            scaled = np.round(values * (255 / (high - low) if high > low else 0))
+            upright = Image.fromarray(scaled.astype(np.uint8))
         buffer = io.BytesIO()
         upright.convert("RGB").save(buffer, format="PNG", compress_level=1)
         return buffer.getvalue(), "image/png"
