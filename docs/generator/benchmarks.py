@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 from importlib import util
 from pathlib import Path
 from statistics import mean
@@ -138,12 +139,19 @@ def _table_of(script: Path) -> list[str]:
     lines: list[str] = []
     for path in sorted(script.parent.glob(f"{script.stem}*.json")):
         read = json.loads(path.read_text())
-        runs = next(value for value in read.values() if isinstance(value, list)) if isinstance(read, dict) else read
+        runs = _runs(read)
         part = path.stem.removeprefix(script.stem).strip("_")
         lines += [f"`{path.name}`:", ""] if part else []
         module: Any = _module(script)
         lines += [module.table(runs) if hasattr(module, "table") else _plain_table(runs), ""]
     return lines
+
+
+def _runs(read: Any) -> list[dict[str, Any]]:
+    if not isinstance(read, dict):
+        return list(read)
+    lists = {name: value for name, value in read.items() if isinstance(value, list)}
+    return lists["results"] if "results" in lists else next(iter(lists.values()))
 
 
 def _plain_table(runs: list[dict[str, Any]]) -> str:
@@ -165,5 +173,6 @@ def _module(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # where dataclasses look their module up
     spec.loader.exec_module(module)
     return module
