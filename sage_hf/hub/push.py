@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import glob
+import os
 import time
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 
 from .adapters import name_base_model
 from .attempts import Attempts
@@ -52,14 +52,19 @@ def check_folder(folder: Path) -> None:
 
 
 def published_files(folder: Path) -> Iterator[Path]:
-    """The files of a folder that a push sends."""
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        hidden = any(part.startswith(".") and part != ".eval_results" for part in relative.parts)
-        beside = any(fnmatch(part, pattern) for pattern in NOT_PUSHED for part in relative.parts)
-        saved = any(part.startswith("checkpoint-") for part in relative.parts[:-1])
-        if path.is_file() and not hidden and not beside and not saved:
-            yield path
+    """
+    The files of a folder that a push sends.
+
+    Folders that stay here are not looked into: while training goes on, checkpoints come and go in them.
+    """
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if _is_published(name) and not name.startswith("checkpoint-"))
+        yield from (path for name in sorted(files) if _is_published(name) and (path := Path(here, name)).is_file())
+
+
+def _is_published(name: str) -> bool:
+    hidden = name.startswith(".") and name != ".eval_results"
+    return not hidden and not any(fnmatch(name, pattern) for pattern in NOT_PUSHED)
 
 
 def push_run(
@@ -136,19 +141,26 @@ def send_run(
         open_target(repo_id, api, attempt, private=private, revision=revision)
     attempt(lambda: _refresh_card(folder, repo_id, revision, template, api))
     check_folder(folder)
-    paths = [path.relative_to(folder).as_posix() for path in published_files(folder)]
-    commit = attempt(
-        lambda: api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            revision=revision,
-            allow_patterns=[glob.escape(path) for path in paths],
-            delete_patterns=list(STALE),
-            commit_message=commit_message or f"Upload {folder.resolve().name}",
-        )
-    )
+    message = commit_message or f"Upload {folder.resolve().name}"
+    commit = attempt(lambda: _commit(folder, repo_id, revision, message, api))
     _remember_card(folder, repo_id, revision)
     return commit
+
+
+def _commit(folder: Path, repo_id: str, revision: str | None, message: str, api: HfApi) -> CommitInfo:
+    """
+    One commit of what is published, without what an earlier push left.
+
+    Not `upload_folder`, which looks into every folder below, also into those where checkpoints come and go.
+    """
+    paths = {path.relative_to(folder).as_posix(): path for path in published_files(folder)}
+    there = api.list_repo_files(repo_id, revision=revision)
+    stale = [name for name in there if name not in paths and any(fnmatch(name, pattern) for pattern in STALE)]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        *(CommitOperationDelete(path_in_repo=name) for name in stale),
+        *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in paths.items()),
+    ]
+    return api.create_commit(repo_id, operations, commit_message=message, revision=revision)
 
 
 def send_checkpoint(

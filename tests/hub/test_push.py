@@ -13,7 +13,7 @@ from transformers import AutoModelForImageClassification
 from sage_hf import SageTrainer, SageTrainingArguments
 from sage_hf.errors import PushError
 from sage_hf.hub import RunRecord, write_model_card
-from sage_hf.hub.push import push_run
+from sage_hf.hub.push import published_files, push_run
 from tests.conftest import make_dataset, make_model
 from tests.hub.accounts import EXPIRED_TOKEN, READ_TOKEN, STRANGER_TOKEN, WRITE_TOKEN
 from tests.hub.client import client, environment, online
@@ -319,3 +319,21 @@ def test_a_pull_request_that_was_not_opened_is_asked_for_again(server, folder):
     pushed, waits = push(folder, server, create_pr=True)
     assert waits == [1.0]
     assert [one.num for one in client(server).get_repo_discussions(REPO)] == [pushed.pull_request]
+
+
+def test_folders_where_checkpoints_come_and_go_are_not_looked_into(tmp_path, monkeypatch):
+    for name in ("model.safetensors", ".saving/checkpoint-2/model.safetensors", "checkpoint-1/model.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / ".eval_results").mkdir()
+    (tmp_path / ".eval_results" / "test.yaml").write_text("")
+    looked_into, scan = [], os.scandir
+
+    def scandir(path):
+        looked_into.append(Path(path).name)
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    found = [path.relative_to(tmp_path).as_posix() for path in published_files(tmp_path)]
+    assert sorted(found) == [".eval_results/test.yaml", "model.safetensors"]
+    assert looked_into == [tmp_path.name, ".eval_results"]
