@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.saliency import DataError
 from ..trainer import SageTrainer
-from .intervals import bootstrap_intervals
+from .annotated_splits import mean_figures, measure_splits
 from .model_saliency import METHODS, model_saliency
 from .saliency_alignment import alignment_scores
 
@@ -57,7 +56,7 @@ def model_alignment(trainer: SageTrainer, dataset: Any, resamples: int = 1000) -
     if not len(measured):
         return None
     return {"pictures": len(measured)} | {
-        method: _means(measured[:, place], resamples) for place, method in enumerate(METHODS)
+        method: mean_figures(measured[:, place], FIGURES, resamples) for place, method in enumerate(METHODS)
     }
 
 
@@ -70,24 +69,8 @@ def align_splits(
     Raises:
         [`DataError`]: none has.
     """
-    column = trainer.args.saliency_column
-    found = {
-        name: model_alignment(trainer, trainer.preparation(split, name, maps=True, some_classes=True), resamples)
-        for name, split in splits.items()
-        if column in split.column_names
-    }
-    measured = {name: figures for name, figures in found.items() if figures is not None}
-    if not measured:
-        raise DataError(f"saliency: no row of the splits {', '.join(splits)} has a map in the column {column!r}.")
-    return measured
+    return measure_splits(model_alignment, "saliency", trainer, splits, resamples)
 
 
 def _arrays(maps: Tensor) -> list[np.ndarray]:
     return list(maps.double().cpu().numpy())
-
-
-def _means(scores: np.ndarray, resamples: int) -> dict[str, dict[str, float]]:
-    def compute(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
-        return dict(zip(FIGURES, predictions.mean(axis=0).tolist(), strict=True))
-
-    return bootstrap_intervals(compute, scores, scores, resamples=resamples)

@@ -224,11 +224,10 @@ def evaluate_model(
                 for name in evaluated
                 if name != threshold_split
             }
+        known = {name: found.known[name] for name in evaluated}
         if saliency:
-            known = {name: found.known[name] for name in evaluated}
             results["saliency_alignment"] = align_splits(trainer, known, resamples)
         if faithfulness:
-            known = {name: found.known[name] for name in evaluated}
             results["faithfulness"] = faithfulness_of_splits(trainer, known, resamples)
         if predictions:
             results["predictions"] = {

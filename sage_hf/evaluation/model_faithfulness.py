@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.saliency import DataError
 from ..forwarding import Encoder
 from ..tasks import SINGLE_LABEL
 from ..trainer import SageTrainer
-from .intervals import bootstrap_intervals
+from .annotated_splits import mean_figures, measure_splits
 from .model_saliency import METHODS, model_saliency
 from .removal import deletion_insertion, without_marked_region
 
@@ -87,7 +86,7 @@ def model_faithfulness(trainer: SageTrainer, dataset: Any, resamples: int = 1000
     result: dict[str, Any] = {"pictures": len(measured)}
     start = 0
     for part, names in parts.items():
-        result[part] = _means(measured[:, start : start + len(names)], names, resamples)
+        result[part] = mean_figures(measured[:, start : start + len(names)], names, resamples)
         start += len(names)
     return result
 
@@ -101,20 +100,4 @@ def faithfulness_of_splits(
     Raises:
         [`DataError`]: none has.
     """
-    column = trainer.args.saliency_column
-    found = {
-        name: model_faithfulness(trainer, trainer.preparation(split, name, maps=True, some_classes=True), resamples)
-        for name, split in splits.items()
-        if column in split.column_names
-    }
-    measured = {name: figures for name, figures in found.items() if figures is not None}
-    if not measured:
-        raise DataError(f"faithfulness: no row of the splits {', '.join(splits)} has a map in the column {column!r}.")
-    return measured
-
-
-def _means(scores: np.ndarray, names: tuple[str, ...], resamples: int) -> dict[str, dict[str, float]]:
-    def compute(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
-        return dict(zip(names, predictions.mean(axis=0).tolist(), strict=True))
-
-    return bootstrap_intervals(compute, scores, scores, resamples=resamples)
+    return measure_splits(model_faithfulness, "faithfulness", trainer, splits, resamples)
