@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,12 @@ def read_config(argv: list[str]) -> dict[str, Any]:
     return settings
 
 
-def set_defaults(parser: argparse.ArgumentParser, settings: dict[str, Any], known: Collection[str]) -> None:
+def set_defaults(
+    parser: argparse.ArgumentParser,
+    settings: dict[str, Any],
+    known: Collection[str],
+    elsewhere: Callable[[str], str | None] = lambda key: None,
+) -> None:
     """
     Make a config's values the defaults of a parser, whose arguments they stand in for.
 
@@ -43,12 +48,15 @@ def set_defaults(parser: argparse.ArgumentParser, settings: dict[str, Any], know
         parser (`argparse.ArgumentParser`): of the command.
         settings (`dict[str, Any]`): the config.
         known (`Collection[str]`): the keys that it may have.
+        elsewhere (`Callable`, *optional*): where another key belongs, `None` if nowhere.
 
     Raises:
         `ValueError`: it has another key.
     """
     for key in settings:
         if not isinstance(key, str) or key not in known:
+            if (place := elsewhere(str(key))) is not None:
+                raise ValueError(f"the config has the key {key!r}, which is no argument of training: {place}")
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"the config has the key {key!r}, which is no argument.{hint}")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from ..training_args import SageTrainingArguments
 from ..whole_checkpoints import resumed_checkpoint
 from .card_material import comparable, draw_alignment, draw_pictures, fingerprint, read_compared_run
 from .config import read_config, set_defaults
+from .launching import launch, split_launch_flags, where_to_launch
 from .model_options import add_adapters, needs_interpolation, resize_inputs
 
 
@@ -111,6 +113,13 @@ class RunArguments:
     json: bool = field(default=False, metadata={"help": "Print the results as JSON."})
 
 
+LAUNCH_HELP = """\
+The flags of accelerate launch start the processes as well: --num_processes 2, --cpu, --multi_gpu, --config_file FILE, \
+--use_fsdp, --use_deepspeed, --num_machines, --machine_rank, --main_process_ip, ...; accelerate launch --help has them \
+all. --debug and --gradient_accumulation_steps, which both know, are training's.\
+"""
+
+
 def parse(argv: list[str]) -> tuple[RunArguments, SageTrainingArguments]:
     """
     The arguments of a run, from flags and from the YAML file that `--config` names; flags win.
@@ -119,27 +128,56 @@ def parse(argv: list[str]) -> tuple[RunArguments, SageTrainingArguments]:
         `ValueError`: the file isn't a mapping, or has a key that is no argument.
         `SystemExit`: as argparse does, for flags.
     """
-    kinds: Any = (RunArguments, SageTrainingArguments)
-    parser = HfArgumentParser(kinds, prog="sage-hf train", allow_abbrev=False)
-    known = {option.name for kind in (RunArguments, SageTrainingArguments) for option in fields(kind) if option.init}
-    set_defaults(parser, read_config(argv), known)
-    run_args, args = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
+    run_args, args = _parser(argv).parse_args_into_dataclasses(args=argv, look_for_args_file=False)
     run_args.model, run_args.dataset = (os.path.expanduser(path) for path in (run_args.model, run_args.dataset))
     return run_args, args
 
 
-def run(argv: list[str]) -> None:
-    """Parse the arguments of `sage-hf train`, train, evaluate, save, and say what came of it."""
+def _parser(argv: list[str]) -> HfArgumentParser:
+    kinds: Any = (RunArguments, SageTrainingArguments)
+    parser = HfArgumentParser(kinds, prog="sage-hf train", epilog=LAUNCH_HELP, allow_abbrev=False)
+    known = {option.name for kind in (RunArguments, SageTrainingArguments) for option in fields(kind) if option.init}
+    set_defaults(parser, read_config(argv), known, where_to_launch)
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """
+    Parse the arguments of `sage-hf train`, train, evaluate, save, and say what came of it.
+
+    With flags of `accelerate launch`, processes are started that do so, see [`~sage_hf.cli.launching.launch`].
+    """
+    parser = _parser(argv)
+    flags, rest = split_launch_flags(argv, parser._option_string_actions)
+    if flags:
+        trained, unknown = parser.parse_known_args(rest)  # a mistake is explained once, and not by each process
+        if unknown:
+            raise ValueError(f"Neither training nor accelerate launch knows {' '.join(unknown)}.")
+        return launch(flags, ["train", *rest], use_cpu=trained.use_cpu)
     run_args, args = parse(argv)
     if not run_args.json:
         if (results := train(run_args, args)) is not None:
             print(_summary(results))
-        return
-    # What Trainer prints on the way would spoil the JSON.
-    with contextlib.redirect_stdout(sys.stderr):
+        return 0
+    with _stdout_to_stderr():
         results = train(run_args, args)
     if results is not None:
         print(json.dumps(results))
+    return 0
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What Trainer prints on the way would spoil the JSON, and so would what libraries in C++ do: gloo among them."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any] | None:
