@@ -1,4 +1,4 @@
-"""`accelerate launch` on two CPU processes: the same global batch gives the same losses and weights as on one."""
+"""Two CPU processes: the same global batch gives the same losses, weights and metrics as on one, copied and split."""
 
 import json
 import os
@@ -10,72 +10,128 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForImageClassification
+
+from tests.distributed.train_cases import CASES, train
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+FSDP2 = ROOT / "training" / "accelerate" / "fsdp2.yaml"
+WAYS = [("ddp", name) for name in CASES] + [("fsdp", name) for name, case in CASES.items() if case.split]
 
 
-def launch(out, processes, batch_size, kind, *more):
-    run(processes, "train_rows.py", "--out", str(out), "--kind", kind, "--batch-size", str(batch_size), *more)
-    return json.loads((out / "record.json").read_text()), load_file(out / "weights.safetensors")
-
-
-def run(processes, script, *more):
+def run(processes, script, *more, flags=()):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines=1", "--mixed_precision=no"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *flags, "--num_machines=1", "--mixed_precision=no"]
     command += [f"--num_processes={processes}", "--dynamo_backend=no", "--num_cpu_threads_per_process=1"]
-    command += ["--multi_gpu", f"--main_process_port={port}"] if processes > 1 else []
+    command += ["--multi_gpu"] if processes > 1 and not flags else []
+    command += [f"--main_process_port={port}"] if processes > 1 else []
     command += [str(HERE / script), *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# Rows 0 to 5 of 16 have a map. With four rows a process, the second process has two maps in the first step, and no
-# process has any in the second; with two rows, the processes hold 2 + 2, 2 + 0, 0 + 0 and 0 + 0 maps.
-@pytest.mark.parametrize(("kind", "batch_size"), [("vit", 4), ("vit", 2)])
-def test_two_processes_train_as_one(tmp_path, kind, batch_size):
-    one, weights = launch(tmp_path / "one", 1, 2 * batch_size, kind)
-    two, other_weights = launch(tmp_path / "two", 2, batch_size, kind)
-    assert (one["processes"], two["processes"]) == (1, 2)
-    assert len(one["logs"]) == len(two["logs"]) == 2 * 16 // (2 * batch_size)
-    for log, other in zip(one["logs"], two["logs"], strict=True):
-        assert log.keys() == other.keys()
-        assert {"loss", "cross_entropy", "annotated", "grad_norm"} < log.keys()
-        assert ("triplet" in log) == ("consistency" in log) == (log["annotated"] > 0)
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cases")
+    run(2, "train_cases.py", "--out", str(folder), flags=(f"--config_file={FSDP2}",))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(out):
+    """Records and weights of all runs on two processes."""
+    records, weights = json.loads((out / "record.json").read_text()), load_file(out / "weights.safetensors")
+    return {
+        run: (record, {name.removeprefix(f"{run}/"): w for name, w in weights.items() if name.startswith(f"{run}/")})
+        for run, record in records.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The same on this process, once for each case."""
+    folder, runs = tmp_path_factory.mktemp("one"), {}
+
+    def get(name):
+        if name not in runs:
+            runs[name] = train(folder / name, CASES[name], **CASES[name].arguments(1))
+        return runs[name]
+
+    return get
+
+
+def assert_same(first, second, rtol=1e-4, atol=1e-6):
+    (record, weights), (other, other_weights) = first, second
+    assert len(record["logs"]) == len(other["logs"]) > 0
+    for log, other_log in zip(record["logs"], other["logs"], strict=True):
+        assert log.keys() == other_log.keys()
         for name, value in log.items():
-            assert value == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
+            assert value == pytest.approx(other_log[name], rel=rtol, abs=atol), name
+    assert weights.keys() == other_weights.keys()
     for name, tensor in weights.items():
-        torch.testing.assert_close(tensor, other_weights[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(tensor, other_weights[name], rtol=rtol, atol=atol, msg=name)
     # Three rows a batch leave an uneven end. Not eval_loss: Trainer averages the rows in that it has added as padding.
     for name in ("eval_accuracy", "eval_balanced_accuracy", "eval_macro_f1"):
-        assert one["metrics"][name] == pytest.approx(two["metrics"][name], rel=1e-4)
+        assert record["metrics"][name] == pytest.approx(other["metrics"][name], rel=rtol), name
+
+
+@pytest.mark.parametrize(("way", "name"), WAYS)
+def test_two_processes_train_as_one(two, one, way, name):
+    record, _ = two[f"{way}/{name}"]
+    assert (record["processes"], one(name)[0]["processes"]) == (2, 1)
+    assert record["split"] == (way == "fsdp")
+    for log in record["logs"]:
+        assert {"loss", "annotated", "grad_norm"} < log.keys()
+        if not CASES[name].settings:
+            assert ("triplet" in log) == ("consistency" in log) == (log["annotated"] > 0)
+    assert_same(two[f"{way}/{name}"], one(name))
+
+
+def test_steps_have_the_rows_that_they_should(one):
+    """What is compared above is what its comments say."""
+    annotated = {name: [log["annotated"] for log in one(name)[0]["logs"]] for name in CASES}
+    assert annotated["two rows each"] == [1, 0.5, 0, 0] * 2
+    assert annotated["four rows each"] == annotated["accumulated"] == [0.75, 0] * 2
+    assert annotated["uneven"] == pytest.approx([1, 0, 4 / 6] * 2)  # rows 12, 13, and 0 to 3 again
+
+
+def test_a_split_model_trains_on_a_stream_as_copies_do(two):
+    assert len(two["fsdp/stream"][0]["logs"]) == 6
+    assert two["fsdp/stream"][0]["split"]
+    assert_same(two["fsdp/stream"], two["ddp/stream"])
 
 
 @pytest.mark.parametrize(
-    "more",
-    [
-        ("--settings", '{"class_weights": ["0.2", "1", "3"], "label_smoothing_factor": 0.1, "freeze_backbone": true}'),
-        ("--own-loss",),
-        ("--settings", '{"view_forward": "recomputed", "degradation": "blur"}'),
-        # It differentiates twice, and a process may have no row to do so.
-        ("--settings", '{"guidance": "gradient"}', "--eager"),
-    ],
+    ("way", "whole"), [("ddp", "ddp"), ("fsdpFULL", "ddp"), ("fsdpSHARDED", "ddp"), ("fsdpSHARDED", "fsdpSHARDED")]
 )
-def test_other_losses_train_as_on_one_process(tmp_path, more):
-    one, weights = launch(tmp_path / "one", 1, 4, "vit", *more)
-    two, other_weights = launch(tmp_path / "two", 2, 2, "vit", *more)
-    for log, other in zip(one["logs"], two["logs"], strict=True):
-        for name, value in log.items():
-            assert value == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
-    for name, tensor in weights.items():
-        torch.testing.assert_close(tensor, other_weights[name], rtol=1e-4, atol=1e-6)
+def test_killed_and_resumed_is_uninterrupted(two, out, way, whole):
+    resumed, expected = two[f"{way}/resumed"], two[f"{whole}/whole"]
+    assert resumed[0]["split"] == way.startswith("fsdp")
+    if way == whole:
+        assert resumed[0]["logs"] == expected[0]["logs"]
+        for name, tensor in resumed[1].items():
+            assert torch.equal(tensor, expected[1][name]), name
+    assert_same(resumed, expected)
+    # The optimizer's state is part of it: Adam's first steps would be others.
+    assert {path.name for path in (out / way).glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-4"}
 
 
-def test_batch_norm_models_do_not_hang_when_one_process_has_no_map(tmp_path):
+@pytest.mark.parametrize("way", ["ddp", "fsdpFULL"])
+def test_what_is_saved_is_whole(two, out, way):
+    model = AutoModelForImageClassification.from_pretrained(out / way)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, two[f"{way}/resumed"][1][name]), name
+
+
+def test_sharded_checkpoints_hold_no_model_for_others(out):
+    # As training/accelerate and the docs say: FULL_STATE_DICT is for those who want the model.
+    assert not list((out / "fsdpSHARDED").rglob("model.safetensors"))
+
+
+def test_batch_norm_models_do_not_hang_when_one_process_has_no_map(two):
     # Two rows a process: in the second step one process makes two passes and the other one.
-    record, _ = launch(tmp_path / "two", 2, 2, "resnet")
-    assert record["processes"] == 2
-    assert [round(log["annotated"] * 4) for log in record["logs"]] == [4, 2, 0, 0] * 2
+    assert [round(log["annotated"] * 4) for log in two["ddp/resnet"][0]["logs"]] == [4, 2, 0, 0] * 2
