@@ -313,7 +313,8 @@ def make_study(data: str, checkpoint: str) -> Study:
         train=lambda run: train_and_score(load_leaves(data, checkpoint), run),
         models={
             MODEL: Model(
-                epochs=10,
+                epochs=20,
+                search_seeds=(1000, 1001),
                 search={
                     method: [{"learning_rate": LEARNING_RATE} | one for one in settings]
                     for method, settings in SEARCH.items()
@@ -321,13 +322,9 @@ def make_study(data: str, checkpoint: str) -> Study:
             )
         },
         blocks=(
-            _block("25 %", *MAIN),
-            _block("10 %", *MAIN),
-            _block("unknown disease", *MAIN),
-            _block("25 %", "cyborg", "gradient"),
+            *(_block(scenario, *MAIN) for scenario in ("25 %", "full", "10 %", "unknown disease", "25 % of the maps")),
             _block("25 %", *CONTROLS),
-            _block("25 % of the maps", *MAIN),
-            _block("full", *MAIN),
+            _block("25 %", "cyborg", "gradient"),
             *(_block(scenario, "cyborg", "gradient") for scenario in ("10 %", "unknown disease")),
         ),
         tables={
