@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from accelerate import FullyShardedDataParallelPlugin
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME
@@ -198,4 +200,26 @@ def check_split_model(objective: Objective | None, view_forward: str) -> None:
         raise ValueError(
             "This guidance differentiates twice, which a model that is split over processes (FSDP, ZeRO-3) can't. Use "
             "copies of the model (DDP)."
+        )
+
+
+def check_split_model_is_saved(fsdp_plugin: FullyShardedDataParallelPlugin | None) -> None:
+    """
+    Refuse FSDP that would leave no model behind, and FSDP that was asked for in vain.
+
+    Args:
+        fsdp_plugin (`accelerate.FullyShardedDataParallelPlugin`, *optional*): of the accelerator, if it has one.
+
+    Raises:
+        `ValueError`: checkpoints are in pieces of which Trainer makes no model; or a launcher was told to split the
+            model, and accelerate trains copies of it, as it does on CPUs.
+    """
+    if fsdp_plugin is None:
+        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+            raise ValueError("accelerate splits models (FSDP) over GPUs alone. Leave the CPU out, or FSDP.")
+        return
+    if "FULL_STATE_DICT" not in str(fsdp_plugin.state_dict_type):
+        raise ValueError(
+            "With this fsdp_state_dict_type, checkpoints can be resumed, but no model is saved. Set FULL_STATE_DICT "
+            "(--fsdp_state_dict_type FULL_STATE_DICT), as training/accelerate/fsdp2.yaml does."
         )

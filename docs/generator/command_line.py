@@ -71,6 +71,7 @@ def command_line_page() -> str:
         description = parser.description or ""
         # HfArgumentParser has no description of its own, and describe dataclasses by their signature.
         lines += [_sentence(text), ""] + ([description.strip(), ""] if _is_prose(description, text) else [])
+        lines += [_cell(parser.epilog), ""] if parser.epilog else []
         lines += _arguments(name, parser)
     return "\n".join(lines) + "\n"
 

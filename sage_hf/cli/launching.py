@@ -149,7 +149,9 @@ def _resolve(flags: list[str], use_cpu: bool) -> Any:
     processes = args.num_processes or getattr(config, "num_processes", None)
 
     if args.tpu or kind == "XLA":
-        raise ValueError("TPUs are started from a script: `accelerate launch --tpu ... SCRIPT`, with SageTrainer in it.")
+        raise ValueError(
+            "TPUs are started from a script: `accelerate launch --tpu ... SCRIPT`, with SageTrainer in it."
+        )
     split = next((name for name in named if name not in ("multi_gpu", "tpu")), None) or (
         kind if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM") else None
     )
@@ -183,8 +185,8 @@ def _check_devices(needed: float, several: object) -> None:
     found = torch.accelerator.device_count()
     if found < needed and (needed > 1 or several):
         raise ValueError(
-            f"{needed:.0f} processes on this machine, which has {found} GPUs. Set --num_processes, or add --cpu to "
-            "train on the CPU."
+            f"This machine has {found} GPUs, of {needed:.0f} that are needed for as many processes. Set "
+            "--num_processes, or add --cpu to train on the CPU."
         )
 
 
@@ -217,7 +219,7 @@ def _passing_on_sigterm() -> Iterator[None]:
     """A single process is told to end as well, as torchrun tells several, and decides itself when it does."""
 
     def pass_on(number: int, frame: Any) -> None:
-        import psutil
+        import psutil  # type: ignore[import-untyped]
 
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoImageProcessor, HfArgumentParser, set_s
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from ..checks import check_output_dir
+from ..checks import check_output_dir, check_split_model_is_saved
 from ..data.labels import problem_type_of
 from ..data.loading import class_names, has_labels, load_saliency_dataset
 from ..data.paths import check_folder
@@ -113,11 +113,11 @@ class RunArguments:
     json: bool = field(default=False, metadata={"help": "Print the results as JSON."})
 
 
-LAUNCH_HELP = """\
-The flags of accelerate launch start the processes as well: --num_processes 2, --cpu, --multi_gpu, --config_file FILE, \
---use_fsdp, --use_deepspeed, --num_machines, --machine_rank, --main_process_ip, ...; accelerate launch --help has them \
-all. --debug and --gradient_accumulation_steps, which both know, are training's.\
-"""
+LAUNCH_HELP = (
+    "Flags of accelerate launch are taken as well, and processes started: --num_processes 2, --cpu, --multi_gpu, "
+    "--config_file FILE, --use_fsdp, --use_deepspeed, --num_machines, --machine_rank, --main_process_ip and others that "
+    "accelerate launch --help lists. --debug and --gradient_accumulation_steps, which both know, are training's."
+)
 
 
 def parse(argv: list[str]) -> tuple[RunArguments, SageTrainingArguments]:
@@ -257,6 +257,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         processing_class=processor,
         compute_metrics=METRICS[problem_type],
     )
+    check_split_model_is_saved(getattr(trainer.accelerator.state, "fsdp_plugin", None))
     trainer.protocol = protocol
     # Checked now as well, so that no bad row of a test split turns up when training is over.
     evaluated: dict[str, Any] = {

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+import sage_hf.cli.train
 from sage_hf.cli import main
 from sage_hf.cli.launching import LAUNCHED, launch_options, split_launch_flags
 from sage_hf.cli.train import _parser
@@ -53,6 +54,20 @@ def launched(monkeypatch):
 
 def train(*more):
     return main(["train", "--model", "model", "--dataset", "data", "--output_dir", "out", *more])
+
+
+def test_nothing_but_json_is_on_stdout(monkeypatch, capfd):
+    def noisy(*args):
+        sys.stdout.write("from Python\n")
+        os.write(1, b"from gloo\n")
+        return {"steps": 1}
+
+    monkeypatch.setattr(sage_hf.cli.train, "train", noisy)
+    assert train("--json") == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out) == {"steps": 1}
+    assert "from Python" in said.err
+    assert "from gloo" in said.err
 
 
 @pytest.mark.parametrize(
@@ -151,9 +166,9 @@ def test_ways_to_use_gpus(launched, monkeypatch, flags, launcher, expected):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--num_processes", "2"], "2 processes on this machine, which has 0 GPUs"),
-        (["--multi_gpu"], "1 processes on this machine, which has 0 GPUs"),
-        (["--config_file", "ddp.yaml"], "4 processes on this machine, which has 0 GPUs"),
+        (["--num_processes", "2"], "has 0 GPUs, of 2 that are needed"),
+        (["--multi_gpu"], "has 0 GPUs, of 1 that are needed"),
+        (["--config_file", "ddp.yaml"], "has 0 GPUs, of 4 that are needed"),
         (["--config_file", "fsdp2.yaml", "--cpu"], "over GPUs alone"),
         (["--use_deepspeed", "--use_cpu"], "over GPUs alone"),
         (["--cpu", "--multi_gpu", "--num_processes", "2"], "only use one of `--cpu`, `--multi_gpu`"),
@@ -223,7 +238,9 @@ def test_the_status_of_the_process_that_failed_is_the_command_s(monkeypatch, err
 
 
 def test_a_single_process_is_told_to_end_as_well(monkeypatch):
-    script = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print(flush=True); signal.pause()"
+    script = (
+        "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print(flush=True); signal.pause()"
+    )
 
     def start(args):
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:

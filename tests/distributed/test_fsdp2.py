@@ -1,9 +1,10 @@
 """What a model that is split over processes can't do is refused; that it trains as a whole one: test_two_processes."""
 
 import pytest
+from accelerate import FullyShardedDataParallelPlugin
 
 from sage_hf import SageTrainingArguments
-from sage_hf.checks import check_split_model
+from sage_hf.checks import check_split_model, check_split_model_is_saved
 from sage_hf.forwarding import Encoder
 from tests.conftest import make_model
 from tests.test_trainer import make_trainer
@@ -38,3 +39,17 @@ def test_what_a_split_model_can_do_is_not_refused(kind, settings):
     args = SageTrainingArguments(output_dir="run", use_cpu=True, **settings)
     encoder = Encoder(make_model(kind), view_forward=args.view_forward)
     check_split_model(args.objective(), encoder.view_forward)
+
+
+def test_a_model_that_would_not_be_saved_is_refused(monkeypatch):
+    sharded, full = (
+        FullyShardedDataParallelPlugin(fsdp_version=2, state_dict_type=f"{kind}_STATE_DICT")
+        for kind in ("SHARDED", "FULL")
+    )
+    with pytest.raises(ValueError, match="Set FULL_STATE_DICT"):
+        check_split_model_is_saved(sharded)
+    check_split_model_is_saved(full)
+    check_split_model_is_saved(None)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="over GPUs alone"):
+        check_split_model_is_saved(None)

@@ -106,17 +106,16 @@ def test_a_split_model_trains_on_a_stream_as_copies_do(two):
 
 
 @pytest.mark.parametrize(
-    ("way", "whole"), [("ddp", "ddp"), ("fsdpFULL", "ddp"), ("fsdpSHARDED", "ddp"), ("fsdpSHARDED", "fsdpSHARDED")]
+    ("way", "whole"), [("ddp", "ddp"), ("fsdpFULL", "fsdpSHARDED"), ("fsdpSHARDED", "fsdpSHARDED")]
 )
 def test_killed_and_resumed_is_uninterrupted(two, out, way, whole):
+    # How checkpoints are stored is nothing to the uninterrupted run.
     resumed, expected = two[f"{way}/resumed"], two[f"{whole}/whole"]
     assert resumed[0]["split"] == way.startswith("fsdp")
-    if way == whole:
-        assert resumed[0]["logs"] == expected[0]["logs"]
-        for name, tensor in resumed[1].items():
-            assert torch.equal(tensor, expected[1][name]), name
-    assert_same(resumed, expected)
-    # The optimizer's state is part of it: Adam's first steps would be others.
+    assert resumed[0]["logs"] == expected[0]["logs"]
+    for name, tensor in resumed[1].items():
+        assert torch.equal(tensor, expected[1][name]), name
+    assert_same(resumed, two["ddp/whole"])
     assert {path.name for path in (out / way).glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-4"}
 
 
@@ -128,7 +127,7 @@ def test_what_is_saved_is_whole(two, out, way):
 
 
 def test_sharded_checkpoints_hold_no_model_for_others(out):
-    # As training/accelerate and the docs say: FULL_STATE_DICT is for those who want the model.
+    # Which is why `sage-hf train` refuses them.
     assert not list((out / "fsdpSHARDED").rglob("model.safetensors"))
 
 

@@ -126,7 +126,7 @@ def train(folder, case, dataset=None, callbacks=(), resume=None, rows=range(16),
     )
     trainer.train(resume_from_checkpoint=resume)
     split = all(isinstance(parameter.data, DTensor) for parameter in trainer.model_wrapped.parameters())
-    if not trainer.args.save_strategy == "no":
+    if trainer.args.save_strategy != "no":
         trainer.save_model()
     record = {
         "processes": trainer.accelerator.num_processes,
@@ -166,7 +166,7 @@ def main():
         folder = out / f"{way}{kind}"
         saved = {"per_device_train_batch_size": 4, "optim": "adamw_torch", "learning_rate": 0.01}
         saved |= {"save_strategy": "steps", "save_steps": 3}
-        if way == "ddp" or kind == "SHARDED":  # FULL is compared with DDP, which is cheaper than another run
+        if way == "ddp" or kind == "SHARDED":  # uninterrupted, FULL would be the same
             runs[f"{way}{kind}/whole"] = train(out / "whole" / f"{way}{kind}", two_rows, **saved)
         train(folder, two_rows, callbacks=[Stop()], **saved)
         runs[f"{way}{kind}/resumed"] = train(folder, two_rows, resume=str(folder / "checkpoint-3"), **saved)
@@ -175,7 +175,9 @@ def main():
     runs["ddp/resnet"] = train(out / "resnet", resnet, **resnet.arguments(2))
     if int(os.environ["RANK"]) == 0:
         (out / "record.json").write_text(json.dumps({name: record for name, (record, _) in runs.items()}))
-        weights = {f"{run}/{name}": value.contiguous() for run, (_, all) in runs.items() for name, value in all.items()}
+        weights = {
+            f"{run}/{name}": value.contiguous() for run, (_, all) in runs.items() for name, value in all.items()
+        }
         save_file(weights, out / "weights.safetensors")
     torch.distributed.destroy_process_group()
 
