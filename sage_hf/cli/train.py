@@ -115,8 +115,8 @@ class RunArguments:
 
 LAUNCH_HELP = (
     "Flags of accelerate launch are taken as well, and processes started: --num_processes 2, --cpu, --multi_gpu, "
-    "--config_file FILE, --use_fsdp, --use_deepspeed, --num_machines, --machine_rank, --main_process_ip and others that "
-    "accelerate launch --help lists. --debug and --gradient_accumulation_steps, which both know, are training's."
+    "--config_file FILE, --use_fsdp, --use_deepspeed, --num_machines, --machine_rank, --main_process_ip and others "
+    "that accelerate launch --help lists. --debug and --gradient_accumulation_steps, which both know, are training's."
 )
 
 
