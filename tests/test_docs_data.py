@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sage_hf.cli import annotate
-from sage_hf.cli.train import parse
+from sage_hf.cli.launching import _launch_parser, split_launch_flags
+from sage_hf.cli.train import _parser, parse
 
 ROOT = Path(__file__).parents[1]
 FILES = ("docs/data.md", "docs/staying_alive.md", "docs/evaluation.md", "README.md")
@@ -30,6 +31,10 @@ def test_there_are_commands():
 def test_commands_parse(line):
     _, command, *arguments = shlex.split(line)
     if command == "train":
+        own = _parser([])._option_string_actions
+        launching, arguments = split_launch_flags(arguments, own)
+        _launch_parser().parse_args([*launching, "--module", "sage_hf"])
+        assert {flag.partition("=")[0] for flag in arguments if flag.startswith("--")} <= set(own)
         if "--config" not in arguments:
             arguments += ["--model", "model"] if "--model" not in arguments else []
             run_args, args = parse([*arguments, "--output_dir", "run", "--use_cpu"])

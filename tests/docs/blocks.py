@@ -7,6 +7,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from sage_hf.cli.launching import split_launch_flags
+from sage_hf.cli.train import _parser
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SERVERS = ("annotate", "space")
@@ -81,6 +84,9 @@ def _command_lines(words: list[str], where: str) -> list[str]:
 
 def _arguments(words: list[str]) -> list[str] | None:
     """The arguments of `sage-hf` in a command, `None` for a command that a test checks by other means."""
+    if words[:2] == ["sage-hf", "train"]:
+        # Processes are started elsewhere: here is one.
+        return ["train", *split_launch_flags(words[2:], _parser([])._option_string_actions)[1]]
     if words[0] == "sage-hf":
         return words[1:]
     if words[:4] == ["accelerate", "launch", "-m", "sage_hf"]:
