@@ -30,7 +30,7 @@ def run(processes, script, *more, flags=()):
     command += [f"--main_process_port={port}"] if processes > 1 else []
     command += [str(HERE / script), *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
