@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,13 +22,21 @@ class StepCounts(NamedTuple):
     annotated: Tensor | float
     """Rows with a map."""
     guided: Tensor | float
-    """Annotated rows of batches that are large enough to be guided."""
+    """Annotated rows that are guided: those of batches that are large enough, or one in k of them."""
     refused: Tensor | float
     """Rows that were left out because they can't be used."""
 
 
+Count = TypeVar("Count", int, Tensor)
+
+
+def guided_of(annotated: Count, one_in: int) -> Count:
+    """How many of a batch's annotated rows are guided where one in `one_in` is: rounded up, so none only of none."""
+    return (annotated + one_in - 1) // one_in
+
+
 def count_rows(
-    batches: list[dict[str, Any]], task: Task, fewest_rows: tuple[int, int], device: torch.device
+    batches: list[dict[str, Any]], task: Task, fewest_rows: tuple[int, int], device: torch.device, one_in: int = 1
 ) -> Tensor:
     """
     [`StepCounts`] of the batches of this process, as a tensor (6,): no count leaves the device.
@@ -38,6 +46,7 @@ def count_rows(
         task ([`Task`]): weighs the rows.
         fewest_rows (`tuple[int, int]`): rows and annotated rows that a batch needs to be guided.
         device (`torch.device`): of the counts.
+        one_in (`int`, *optional*, defaults to 1): guide one in so many annotated rows of a batch.
     """
     counts = torch.zeros(len(StepCounts._fields), device=device)
     fewest, fewest_annotated = fewest_rows
@@ -52,5 +61,5 @@ def count_rows(
         if "saliency_mask" in batch:
             annotated = batch["saliency_mask"].sum()
             counts[3] += annotated
-            counts[4] += annotated * (annotated >= fewest_annotated) * (size >= fewest)
+            counts[4] += guided_of(annotated, one_in) * (annotated >= fewest_annotated) * (size >= fewest)
     return counts

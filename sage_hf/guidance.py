@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .counting import guided_of
 from .forwarding import Encoder
 from .objectives import GuidedRows, Objective, Source
 from .tasks import Task
@@ -40,8 +41,8 @@ class Guide:
         self, model: nn.Module, inputs: dict[str, Any], labels: Tensor, saliency: Tensor, mask: Tensor, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """
-        Logits of a batch, (batch, labels), and the objective's terms for its annotated rows, (rows,) each; no terms at
-        a step, or of a batch, that is not guided.
+        Logits of a batch, (batch, labels), and the objective's terms for those of its annotated rows that are guided,
+        (rows,) each; no terms at a step, or of a batch, that is not guided.
 
         Args:
             model (`torch.nn.Module`): the wrapped model.
@@ -60,6 +61,7 @@ class Guide:
             return self.encoder.logits(model, inputs), {}
         generator = self._generator(step, pixel_values.device)
         saliency = self.objective.maps(saliency, rows, generator)
+        rows = self._some(rows, generator)
         views = self.objective.views(pixel_values, saliency, rows, generator)
         pictures = None
         if "input_gradients" in self.objective.needs:
@@ -77,6 +79,14 @@ class Guide:
             attention=None if inside.attention is None else inside.attention[rows],
         )
         return anchor.logits, self.objective.terms(anchor.select(rows), *encoded, batch=batch)
+
+    def _some(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Of the annotated rows those to guide, in their order."""
+        one_in = self.args.guidance_one_in
+        if one_in == 1:
+            return rows
+        drawn = torch.randperm(len(rows), device=rows.device, generator=generator)[: guided_of(len(rows), one_in)]
+        return rows[drawn.sort().values]
 
     def weighted(self, terms: dict[str, Tensor], guided: Tensor | float | None = None) -> Tensor:
         """

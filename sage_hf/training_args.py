@@ -57,6 +57,9 @@ class SageTrainingArguments(TrainingArguments):
         consistency_weight (`float`, *optional*, defaults to 1.0): weight of the consistency term.
         guidance_interval (`int`, *optional*, defaults to 1):
             Evaluate the guidance at every k-th optimizer step only, with its weights multiplied by k.
+        guidance_one_in (`int`, *optional*, defaults to 1):
+            Guide one in k annotated rows of each batch, drawn at random and rounded up; terms are means over the rows
+            that are guided.
         saliency_control (`str`, *optional*, defaults to `"none"`):
             `"inverted"`, `"shuffled"`, `"center_gaussian"` or `"random_blobs"` (of equal area) in place of the maps,
             to see whether a gain comes from where humans looked.
@@ -145,6 +148,7 @@ class SageTrainingArguments(TrainingArguments):
     guidance_interval: int = field(
         default=1, metadata={"help": "Guide at every k-th optimizer step, with weights times k."}
     )
+    guidance_one_in: int = field(default=1, metadata={"help": "Guide one in k annotated rows of each batch."})
     saliency_control: str = field(
         default="none", metadata={"help": "inverted, shuffled, center_gaussian or random_blobs in place of the maps."}
     )
@@ -217,8 +221,9 @@ class SageTrainingArguments(TrainingArguments):
                 "A degradation of your own is part of an objective, because arguments are saved as text: pass "
                 "SageTrainer(objective=SageObjective(degradation=...))."
             )
-        if self.guidance_interval < 1:
-            raise ValueError(f"guidance_interval must be 1 or more, got {self.guidance_interval}.")
+        for name in ("guidance_interval", "guidance_one_in"):
+            if (count := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {count}.")
         if self.random_crop_scale is not None and not 0 < self.random_crop_scale <= 1:
             raise ValueError(f"random_crop_scale must be above 0 and at most 1, got {self.random_crop_scale}.")
         if not 0 <= self.horizontal_flip <= 1:
@@ -287,7 +292,7 @@ class SageTrainingArguments(TrainingArguments):
         if objective is None:
             return {"guidance": "none"} | needed
         names: dict[type, str] = {kind: name for name, kind in GUIDANCE.items()}
-        common = ("guidance_interval", "view_forward")
+        common = ("guidance_interval", "guidance_one_in", "view_forward")
         return (
             {"guidance": names.get(type(objective), type(objective).__name__)}
             | describe(objective)

@@ -135,6 +135,13 @@ def test_a_step_in_two_is_guided_with_twice_the_weight(tmp_path, guidance):
         torch.testing.assert_close(gradient, always[name], msg=name)
 
 
+def test_one_row_in_one_is_every_row(tmp_path):
+    assert_same(gradients(tmp_path / "a", "vit", 16, 1), gradients(tmp_path / "b", "vit", 16, 1, guidance_one_in=1))
+    fewer = gradients(tmp_path / "c", "vit", 4, 4, guidance_one_in=2)  # 4, 2, 0 and 0 annotated rows
+    assert fewer[1]["annotated"] == pytest.approx(6 / 16)
+    assert fewer[1]["triplet"] > 0
+
+
 def test_every_row_annotated_equals_the_mean_over_rows(tmp_path):
     dataset = Rows(annotated=tuple(range(16)))
     whole = gradients(tmp_path / "whole", "vit", 16, 1, dataset=dataset)

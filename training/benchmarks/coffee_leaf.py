@@ -295,7 +295,7 @@ SEARCH: dict[str, list[dict[str, Any]]] = {
     # The defaults; without the evidence of others; and with less weight, that the task keeps its own.
     "sage": [{}, GROWN, GROWN | {"triplet_weight": 0.3, "consistency_weight": 0.5}],
 }
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 2e-3
 MODEL = "efficientnet-lite0"
 MAIN = ("none", "sage", "augment")
 CONTROLS = tuple(f"sage, {control}" for control in ("inverted", "shuffled", "center_gaussian", "random_blobs"))
@@ -313,7 +313,8 @@ def make_study(data: str, checkpoint: str) -> Study:
         train=lambda run: train_and_score(load_leaves(data, checkpoint), run),
         models={
             MODEL: Model(
-                epochs=10,
+                epochs=20,
+                search_seeds=(1000, 1001),
                 search={
                     method: [{"learning_rate": LEARNING_RATE} | one for one in settings]
                     for method, settings in SEARCH.items()
