@@ -55,9 +55,9 @@ class Encoder:
     - `"separate"` is one pass for x as in plain training, and one for the views. With batch normalisation,
       concatenation would change what x itself is normalised by; here views are normalised by the statistics of their
       own batch and leave the running ones alone.
-    - `"recomputed"` is first the views, half a batch at a time, whose activations are thrown away and computed again in
-      the backward pass, as in activation checkpointing; then one pass for x. The backward pass goes the other way, so
-      it has let go of the activations of x when it computes those of the views, and the peak of memory is hardly above
+    - `"recomputed"` is first the views, half a batch at a time, whose activations are thrown away and computed again
+      in the backward pass, as in activation checkpointing; then one pass for x. The backward pass goes the other way:
+      it has let go of the activations of x when it computes those of the views. So the peak of memory is hardly above
       that of plain training, for one more forward pass of the views; gradients are the same. Gradient caching (Gao et
       al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021) saves as much and computes
       x again as well. Not for batch normalisation, where a part of a batch is normalised otherwise.
@@ -234,9 +234,7 @@ class Encoder:
         )
         return Encoding(logits_of(outputs), self.capture.take()), inside
 
-    def _encode_recomputed(
-        self, inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor
-    ) -> list[Encoding]:
+    def _encode_recomputed(self, inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor) -> list[Encoding]:
         """The encodings of each view, in parts whose activations the backward pass computes again."""
 
         def encode(part: slice) -> Encoding:

@@ -205,7 +205,8 @@ def measure(setting: Setting, device: str, rounds: int, *, compiled: bool) -> li
     for name in modes:
         ratios = [mine / plain for mine, plain in zip(seconds[name], seconds["none"], strict=True)]
         row: dict[str, Any] = {"model": setting.model, "mode": name, "time_ratio": round(statistics.median(ratios), 3)}
-        row["time_ratio_quartiles"] = [round(value, 3) for value in statistics.quantiles(ratios, n=4, method="inclusive")[::2]]
+        quartiles = statistics.quantiles(ratios, n=4, method="inclusive")[::2]
+        row["time_ratio_quartiles"] = [round(value, 3) for value in quartiles]
         row["memory_ratio"] = round(peaks[name] / peaks["none"], 3)
         if name == "sage, concatenated":
             row["views_and_terms_share"] = round(own, 4)
