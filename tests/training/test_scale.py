@@ -96,7 +96,8 @@ def test_the_page_shows_what_the_script_prints(script, capsys):
     assert len(commands) == 2
     for command in commands:
         script.main(shlex.split(command))
-        assert capsys.readouterr().out.strip() in PAGE
+        printed = capsys.readouterr().out.strip()
+        assert printed in PAGE, f"results have changed: put into docs/scale.md\n{printed}"
 
 
 def test_the_other_command_and_flags_of_the_page_exist(script, capsys):
@@ -105,6 +106,3 @@ def test_the_other_command_and_flags_of_the_page_exist(script, capsys):
     with pytest.raises(SystemExit):
         step_cost.main(["--help"])
     assert set(re.findall(r"--[a-z]+", command)) <= set(re.findall(r"--[a-z]+", capsys.readouterr().out))
-    modes = re.findall(r'--mode "([^"]+)"', PAGE)
-    assert modes
-    assert set(modes) <= set(step_cost.MODES)
