@@ -26,8 +26,8 @@ class Guide:
         objective ([`Objective`]): what guides.
         encoder ([`Encoder`]): encodes pictures and views.
         task ([`~sage_hf.tasks.Task`]): what the model is trained for.
-        args ([`SageTrainingArguments`]): `guidance_interval`, and `seed` and `process_index`, which the randomness of
-            views and controls follows from.
+        args ([`SageTrainingArguments`]): `guidance_interval`, `guidance_one_in`, `substitution`, and `seed` and
+            `process_index`, which the randomness of views and controls follows from.
     """
 
     objective: Objective
@@ -36,6 +36,11 @@ class Guide:
     args: SageTrainingArguments
     batches: int = 0
     """Guided since the last optimizer step."""
+
+    @property
+    def substitution(self) -> float:
+        """Probability that a row whose views are not encoded shows x+ in place of x."""
+        return self.args.substitution or 0.0
 
     def __call__(
         self, model: nn.Module, inputs: dict[str, Any], labels: Tensor, saliency: Tensor, mask: Tensor, step: int
@@ -52,17 +57,22 @@ class Guide:
             mask (`torch.Tensor`): which rows have one, (batch,), booleans.
             step (`int`): optimizer steps done so far.
         """
-        if step % self.args.guidance_interval:
-            return self.encoder.logits(model, inputs), {}
-        rows = mask.nonzero().squeeze(1)
+        compared = step % self.args.guidance_interval == 0
+        annotated = mask.nonzero().squeeze(1)
         fewest, fewest_annotated = self.objective.fewest_rows
         pixel_values = inputs["pixel_values"]
-        if len(pixel_values) < fewest or len(rows) < fewest_annotated:
+        if len(pixel_values) < fewest or len(annotated) < fewest_annotated or not (compared or self.substitution):
             return self.encoder.logits(model, inputs), {}
         generator = self._generator(step, pixel_values.device)
-        saliency = self.objective.maps(saliency, rows, generator)
-        rows = self._some(rows, generator)
-        views = self.objective.views(pixel_values, saliency, rows, generator)
+        saliency = self.objective.maps(saliency, annotated, generator)
+        rows = self._some(annotated, generator) if compared else annotated[:0]
+        # Of the pictures as they are, and before any of them is replaced.
+        views = self.objective.views(pixel_values, saliency, rows, generator) if compared else ()
+        if self.substitution:
+            pixel_values = self._substitute(pixel_values, saliency, annotated[~torch.isin(annotated, rows)], generator)
+            inputs = inputs | {"pixel_values": pixel_values}
+        if not compared:
+            return self.encoder.logits(model, inputs), {}
         pictures = None
         if "input_gradients" in self.objective.needs:
             # The annotated rows alone, so that no gradient is computed of others.
@@ -82,11 +92,19 @@ class Guide:
 
     def _some(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Of the annotated rows those to guide, in their order."""
-        one_in = self.args.guidance_one_in
+        one_in = self.args.guidance_one_in or 1
         if one_in == 1:
             return rows
         drawn = torch.randperm(len(rows), device=rows.device, generator=generator)[: guided_of(len(rows), one_in)]
         return rows[drawn.sort().values]
+
+    def _substitute(self, pixel_values: Tensor, saliency: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """The batch with x+ in place of some of these rows, each with the probability `substitution`."""
+        chance = torch.rand(len(rows), device=rows.device, generator=generator)
+        rows = rows[chance < self.substitution]
+        if not len(rows):
+            return pixel_values
+        return pixel_values.index_copy(0, rows, self.objective.views(pixel_values, saliency, rows, generator)[0])
 
     def weighted(self, terms: dict[str, Tensor], guided: Tensor | float | None = None) -> Tensor:
         """

@@ -335,7 +335,7 @@ class SageTrainer(SurvivingTrainer):
             self._guide.batches = 0
         batches = list(itertools.islice(epoch_iterator, num_batches))
         fewest = self.guidance_objective.fewest_rows if self.guidance_objective is not None else (0, 0)
-        own = count_rows(batches, self.task, fewest, device, self.args.guidance_one_in)
+        own = count_rows(batches, self.task, fewest, device, self.args.guidance_one_in or 1)
         counts = self.accelerator.reduce(own, reduction="sum")
         self._rows_seen = self._rows_seen.to(device) + counts
         batches = self._set_refused_aside(batches)

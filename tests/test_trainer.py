@@ -9,10 +9,7 @@ from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, Trai
 
 from sage_hf import SageObjective, SageTrainer, SageTrainingArguments
 from sage_hf.cli import main
-from sage_hf.counting import StepCounts, count_rows
-from sage_hf.data import SaliencyCollator
 from sage_hf.evaluation import classification_metrics
-from sage_hf.tasks import Task
 from tests.conftest import CLASSES, Rows, make_dataset, make_model, make_rows
 
 
@@ -184,40 +181,6 @@ def test_interval_guides_every_kth_step_with_its_weight(tmp_path, batch):
         trainer.state.global_step = step
         loss = trainer.compute_loss(trainer.model.train(), batch).item()
         assert loss - cross_entropy == pytest.approx(weight * guided, abs=1e-5)
-
-
-def test_one_in_k_annotated_rows_is_guided(tmp_path):
-    batch = SaliencyCollator()([Rows(annotated=(0, 2, 3, 5, 8, 9, 12))[index] for index in range(16)])
-    labels, saliency, mask = (batch.pop(name) for name in ("labels", "saliency", "saliency_mask"))
-    every = make_trainer(tmp_path / "every", degradation="mean")
-    model = every.model.train()
-    logits, of_all = every._guide(model, batch, labels, saliency, mask, 0)
-    trainer = make_trainer(tmp_path, model=model, degradation="mean", guidance_one_in=3)
-    drawn = set()
-    for step in range(20):
-        _, terms = trainer._guide(model, batch, labels, saliency, mask, step)
-        rows = [int((of_all["consistency"] - one).abs().argmin()) for one in terms["consistency"]]
-        assert rows == sorted(set(rows))
-        assert len(rows) == 3  # a third of 7, rounded up
-        torch.testing.assert_close(terms["triplet"], of_all["triplet"][rows])
-        drawn.update(rows)
-    assert drawn == set(range(7))
-
-    trainer.state.global_step, trainer._guide.batches = 0, 0
-    _, terms = trainer._guide(model, batch, labels, saliency, mask, 0)
-    expected = F.cross_entropy(logits, labels) + terms["triplet"].mean() + terms["consistency"].mean()
-    trainer._guide.batches = 0
-    loss = trainer.compute_loss(model, batch | {"labels": labels, "saliency": saliency, "saliency_mask": mask})
-    torch.testing.assert_close(loss, expected)
-
-
-def test_terms_of_drawn_rows_are_means_over_the_whole_step():
-    masks = [[True] * 4, [True, False, True, False], [False] * 4, [True, False, False, False]]
-    batches = [{"labels": torch.zeros(4, dtype=torch.long), "saliency_mask": torch.tensor(mask)} for mask in masks]
-    task = Task("single_label_classification", 3)
-    counts = StepCounts(*count_rows(batches, task, (2, 2), torch.device("cpu"), one_in=3))
-    assert (counts.rows, counts.annotated) == (16, 7)
-    assert counts.guided == 2 + 1 + 0 + 0  # the last has fewer annotated rows than it takes
 
 
 def test_evaluation_reports_cross_entropy_alone(trained):
@@ -454,7 +417,6 @@ def test_output_folder_with_another_run_is_refused(trained, dataset, processor, 
         ({"guidance": "saga"}, "Unknown guidance 'saga'. Choose one of none, sage"),
         ({"view_forward": "both"}, "Unknown view_forward 'both'"),
         ({"guidance_interval": 0}, "guidance_interval must be 1 or more"),
-        ({"guidance_one_in": 0}, "guidance_one_in must be 1 or more"),
         ({"random_crop_scale": 1.5}, "random_crop_scale must be above 0"),
         ({"horizontal_flip": -0.1}, "horizontal_flip is a probability"),
         ({"color_jitter": 1.0}, "color_jitter must be"),

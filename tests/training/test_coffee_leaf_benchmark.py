@@ -183,7 +183,7 @@ def test_forms_are_compared_seed_by_seed(folders, tmp_path, capsys):
         "--epochs",
         "1",
         "--only",
-        "one pass",
+        "background, grown; one pass",
     ]
     coffee_leaf_forms.main([*arguments, "--seeds", "1"])
     first = json.loads(out.read_text())["runs"]

@@ -295,7 +295,7 @@ SEARCH: dict[str, list[dict[str, Any]]] = {
     # The defaults; without the evidence of others; and with less weight, that the task keeps its own.
     "sage": [{}, GROWN, GROWN | {"triplet_weight": 0.3, "consistency_weight": 0.5}],
 }
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 1e-3
 MODEL = "efficientnet-lite0"
 MAIN = ("none", "sage", "augment")
 CONTROLS = tuple(f"sage, {control}" for control in ("inverted", "shuffled", "center_gaussian", "random_blobs"))
@@ -322,13 +322,9 @@ def make_study(data: str, checkpoint: str) -> Study:
             )
         },
         blocks=(
-            _block("25 %", *MAIN),
-            _block("10 %", *MAIN),
-            _block("unknown disease", *MAIN),
-            _block("25 %", "cyborg", "gradient"),
+            *(_block(scenario, *MAIN) for scenario in ("25 %", "full", "10 %", "unknown disease", "25 % of the maps")),
             _block("25 %", *CONTROLS),
-            _block("25 % of the maps", *MAIN),
-            _block("full", *MAIN),
+            _block("25 %", "cyborg", "gradient"),
             *(_block(scenario, "cyborg", "gradient") for scenario in ("10 %", "unknown disease")),
         ),
         tables={

@@ -80,8 +80,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", default=str(coffee_leaf.OUTPUTS / "data"), help="the dataset (default: %(default)s)")
     parser.add_argument("--checkpoint", default=str(coffee_leaf.OUTPUTS / "efficientnet-lite0"))
     parser.add_argument("--seeds", type=int, default=5, help="runs of each form (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the pictures (default: %(default)s)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only none and the forms with this in their name")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the pictures (default: %(default)s)")
+    parser.add_argument(
+        "--only", nargs="+", default=list(FORMS), choices=list(FORMS), metavar="FORM", help="none and these alone"
+    )
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after the run that passes this time")
     parser.add_argument("--table", action="store_true", help="train nothing, print the table of what is there")
     options = parser.parse_args(argv)
@@ -95,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         leaves = coffee_leaf.load_leaves(options.data, options.checkpoint)
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
             for name, (method, settings) in FORMS.items():
-                if name != "none" and options.only not in name:
+                if name != "none" and name not in options.only:
                     continue
                 key = {"name": name, "settings": settings, "seed": seed, "epochs": options.epochs}
                 if any(all(run[field] == value for field, value in key.items()) for run in record["runs"]):

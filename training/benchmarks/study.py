@@ -35,16 +35,24 @@ from torch import Tensor, nn
 
 from sage_hf import SageTrainer, SageTrainingArguments
 from sage_hf.models import logits_of
+from sage_hf.training_args import PRESETS
 
 HERE = Path(__file__).parent
 VALIDATION = "validation"
 """The score that settings are chosen by; higher is better."""
 
 
-def base_and_control(method: str) -> tuple[str, str]:
-    """`"sage"` and `"inverted"` of `"sage, inverted"`; no control is an empty text."""
-    base, _, control = method.partition(", ")
-    return base, control
+def base_and_variant(method: str) -> tuple[str, str]:
+    """`"sage"` and `"inverted"` of `"sage, inverted"`; no variant is an empty text."""
+    base, _, variant = method.partition(", ")
+    return base, variant
+
+
+def settings_of(variant: str) -> dict[str, Any]:
+    """What a variant changes: a preset by its name, or else a control in place of the maps."""
+    if not variant:
+        return {}
+    return {"preset": variant} if variant in PRESETS else {"saliency_control": variant}
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,8 @@ class Run:
         stage (`str`): `"search"`, with scores on validation data alone, or `"test"`.
         model (`str`): which model.
         scenario (`str`): which form of the data.
-        method (`str`): what guides. `"METHOD, CONTROL"` is a method with a control in place of the maps.
+        method (`str`): what guides. `"METHOD, VARIANT"` is a method, with the settings chosen for it, and with a
+            control in place of the maps or with a preset.
         settings (`dict`): of the training arguments.
         seed (`int`): of data, weights and order.
         epochs (`int`): passes over the training data.
@@ -74,8 +83,8 @@ class Run:
 
     @property
     def base(self) -> str:
-        """The method without its control."""
-        return base_and_control(self.method)[0]
+        """The method without its variant."""
+        return base_and_variant(self.method)[0]
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,8 @@ class Study:
         blocks (`tuple[Block, ...]`): what is tested.
         tables (`Mapping[str, tuple[Figure, ...]]`): by title; differences are those of the first figure.
         scenarios (`str`, *optional*, defaults to `"scenario"`): what tells the scenarios apart, for tables and plots.
-        unharmed (`str`, *optional*): the method that is trained without the shortcut: what "share undone" 1 means.
+        unharmed (`str`, *optional*): the method that a share of 1 means, as none is a share of 0.
+        share (`str`, *optional*): what that share is called.
         published (`dict`, *optional*): figures of others, for the record.
         packages (`tuple[str, ...]`): whose versions are recorded beside those of the project.
     """
@@ -151,6 +161,7 @@ class Study:
     tables: Mapping[str, tuple[Figure, ...]]
     scenarios: str = "scenario"
     unharmed: str | None = None
+    share: str = "share of the damage undone"
     published: dict[str, Any] | None = None
     packages: tuple[str, ...] = ()
 
@@ -192,7 +203,7 @@ def search_runs(study: Study, block: Block, method: str, *, quick: bool) -> Iter
     """The runs that choose a method's settings."""
     model = study.models[block.model]
     scenario, epochs = block.search_in or block.scenario, 1 if quick else model.epochs
-    base, _ = base_and_control(method)
+    base, _ = base_and_variant(method)
     for settings in model.search[base][: 1 if quick else None]:
         for seed in model.search_seeds[: 1 if quick else None]:
             yield Run("search", block.model, scenario, base, settings, seed, epochs, quick)
@@ -207,8 +218,8 @@ def chosen(study: Study, block: Block, method: str, runs: Runs, *, quick: bool) 
             return None
         scores.setdefault(json.dumps(run.settings), []).append(found[0]["scores"][VALIDATION])
     settings: dict[str, Any] = json.loads(max(scores, key=lambda one: sum(scores[one]) / len(scores[one])))
-    _, control = base_and_control(method)
-    return settings | ({"saliency_control": control} if control else {})
+    _, variant = base_and_variant(method)
+    return settings | settings_of(variant)
 
 
 def final_runs(study: Study, block: Block, method: str, seeds: int, runs: Runs, *, quick: bool) -> list[Run]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from study import Block, Figure, Run, Runs, Study, base_and_control, blocks_of, final_runs
+from study import Block, Figure, Run, Runs, Study, base_and_variant, blocks_of, final_runs
 
 from sage_hf.evaluation import mean_interval
 
@@ -33,7 +33,7 @@ def summary(study: Study, runs: Runs, seeds: int, *, quick: bool = False) -> lis
     Returns:
         `list[dict]`: `model`, `scenario`, `method`, `settings`, `seeds` (those done) and `figures`: by key `mean`,
         `half_width` (none for a single seed), `values`, and `to none` and `to sage`, the paired differences over the
-        seeds that both have; with `study.unharmed` also `share`, that of the damage undone.
+        seeds that both have; with `study.unharmed` also `share`, see [`Study`].
     """
     rows = []
     for block in blocks_of(study, quick=quick):
@@ -52,7 +52,7 @@ def summary(study: Study, runs: Runs, seeds: int, *, quick: bool = False) -> lis
 
     def place(row: dict[str, Any]) -> tuple[int, int, int]:
         methods = list(study.models[row["model"]].search)
-        base, _ = base_and_control(row["method"])
+        base, _ = base_and_variant(row["method"])
         return models.index(row["model"]), scenarios.index(row["scenario"]), methods.index(base)
 
     return sorted(rows, key=place)
@@ -120,7 +120,7 @@ def table(study: Study, rows: list[dict[str, Any]], title: str) -> str:
     figures = study.tables[title]
     headings = [figure.title for figure in figures]
     share = study.unharmed is not None
-    extra = (["share of the damage undone"] if share else []) + [f"difference to {other}" for other in REFERENCES]
+    extra = ([study.share] if share else []) + [f"difference to {other}" for other in REFERENCES]
     lines = [
         f"| model | {study.scenarios} | method | seeds | {' | '.join(headings + extra)} |",
         f"|---|---|---|---:|{'---:|' * (len(headings) + len(extra))}",
@@ -160,7 +160,7 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
             method
             for base in study.models[model].search
             for method in dict.fromkeys(row["method"] for row in rows if row["model"] == model)
-            if base_and_control(method)[0] == base
+            if base_and_variant(method)[0] == base
         ]
         for model in models
     }

@@ -1,0 +1,65 @@
+import json
+
+import pytest
+import torch
+
+from sage_hf import SageTrainingArguments
+from sage_hf.objectives import Encoding, SageObjective
+from tests.conftest import load_script
+
+
+@pytest.fixture(scope="module")
+def ablations():
+    return load_script("benchmarks/ablations.py")
+
+
+def test_every_change_is_one_that_can_be_trained(ablations, tmp_path):
+    for change in ablations.CHANGES.values():
+        own = {name: value for name, value in change.items() if name not in ("schedule", "projection")}
+        SageTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **ablations.DEFAULTS | own)
+
+
+@pytest.mark.parametrize(
+    ("kind", "factors"),
+    [("late", [0.0, 0.0, 1.0, 1.0, 1.0]), ("ramp", [0.0, 0.5, 1.0, 1.0, 1.0]), ("early", [1.0, 1.0, 1.0, 1.0, 0.0])],
+)
+def test_schedules(ablations, kind, factors):
+    assert [ablations.factor_at(kind, done) for done in (0.0, 0.1, 0.2, 0.7, 0.9)] == factors
+
+
+def test_a_projection_is_what_the_triplet_compares(ablations):
+    x, positive, negative = (Encoding(torch.randn(4, 3), torch.randn(4, 5)) for _ in range(3))
+    half = torch.nn.Linear(5, 2)
+    terms = ablations.Projected(projection=half).terms(x, positive, negative)
+    by_hand = [Encoding(one.logits, half(one.embedding)) for one in (x, positive, negative)]
+    expected = SageObjective().terms(*by_hand)
+    for name, values in expected.items():
+        torch.testing.assert_close(terms[name], values)
+    assert terms["triplet"].requires_grad
+
+
+@pytest.mark.parametrize("only", ["schedule late", "projection head", "none"])
+def test_runs_are_scored_and_not_repeated(ablations, tmp_path, monkeypatch, capsys, only):
+    rows = ablations.digits_shortcut.load_digits(0.99, 0, rows=48)
+    monkeypatch.setattr(ablations.digits_shortcut, "load_digits", lambda correlation, seed: rows)
+    monkeypatch.setattr(ablations, "EPOCHS", 1)
+    out = tmp_path / "ablations.json"
+    arguments = ["run", "--out", str(out), "--model", "vit", "--seeds", "1", "--only", only]
+    ablations.main(arguments)
+    record = json.loads(out.read_text())
+    (run,) = record["runs"]
+    assert set(ablations.SCORES) <= set(run)
+    monkeypatch.setattr(ablations, "train", None)
+    ablations.main(arguments)
+    assert f"| vit | {only} | 1 |" in capsys.readouterr().out
+
+
+def test_the_table_pairs_by_seed(ablations):
+    def run(change, seed, value):
+        return {"model": "vit", "change": change, "seed": seed, "in_distribution": 0.5, "shifted": value}
+
+    runs = [run("defaults", seed, 0.5 + 0.1 * seed) for seed in range(3)]
+    runs += [run("margin 0.5", seed, 0.6 + 0.1 * seed) for seed in range(3)]
+    lines = ablations.table(runs).splitlines()
+    assert lines[2] == "| vit | defaults | 3 | 0.500 |  | 0.600 |  |"
+    assert lines[3] == "| vit | margin 0.5 | 3 | 0.500 | +0.000 ± 0.000 | 0.700 | **+0.100 ± 0.000** |"

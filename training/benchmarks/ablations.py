@@ -1,0 +1,233 @@
+"""
+One change at a time to SAGE's defaults, on the validation digits of `digits_shortcut.py`: what each choice is worth.
+
+    python training/benchmarks/ablations.py run [--model convnext] [--seeds 5] [--minutes 30]
+    python training/benchmarks/ablations.py table
+
+Data, models, budget and learning rates are those of `digits_shortcut.py` at a correlation of 0.99; seeds count from
+4000, which neither its search nor its tests use, and test digits are not read. A run is scored by its accuracy on
+validation digits with colours as in training ("in distribution") and with random ones ("shifted"). Differences to the
+defaults are paired by seed.
+
+Two choices are no settings of SAGE, and are measured here alone: a schedule of the weights, and a trained projection
+between the embedding and the triplet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import digits_shortcut
+import torch
+import transformers
+from study import accuracy, hardware, logits
+from torch import nn
+from transformers import PrinterCallback, TrainerCallback, set_seed
+
+from sage_hf import SageTrainer, SageTrainingArguments
+from sage_hf.evaluation import mean_interval
+from sage_hf.objectives import Encoding, GuidedRows, SageObjective
+
+OUT = Path(__file__).with_suffix(".json")
+FIRST_SEED = 4000
+EPOCHS = 20
+RATES = {"convnext": 5e-3, "vit": 3e-3}
+"""Those that SAGE has in `digits_shortcut.py`."""
+SCORES = {"in_distribution": "in distribution", "shifted": "shifted"}
+DEFAULTS: dict[str, Any] = {
+    "degradation": "shuffle",
+    "distance": "cosine",
+    "margin": 0.2,
+    "triplet_weight": 1.0,
+    "consistency": "positive",
+    "divergence": "kl",
+    "temperature": 1.0,
+    "consistency_weight": 1.0,
+    "saliency_dilation": 0.0,
+    "guidance_interval": 1,
+}
+"""Written out, so that the record says what ran whatever the defaults are later."""
+
+
+@dataclass(frozen=True)
+class Projected(SageObjective):
+    """SAGE whose triplet compares projected embeddings."""
+
+    projection: nn.Module = field(default_factory=nn.Identity)
+
+    def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows | None = None) -> dict[str, torch.Tensor]:
+        projected = [replace_embedding(one, self.projection(one.embedding)) for one in (anchor, *views)]
+        return super().terms(*projected, batch=batch)
+
+
+def replace_embedding(encoding: Encoding, embedding: torch.Tensor) -> Encoding:
+    """The encoding with another embedding, (rows, dimension)."""
+    return Encoding(encoding.logits, embedding)
+
+
+class Schedule(TrainerCallback):
+    """Multiplies the weights of SAGE by a factor that depends on how much of the training is done."""
+
+    def __init__(self, trainer: SageTrainer, kind: str):
+        self.trainer, self.kind = trainer, kind
+        assert isinstance(trainer.guidance_objective, SageObjective)
+        self.objective = trainer.guidance_objective
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        factor = factor_at(self.kind, state.global_step / state.max_steps)
+        assert self.trainer._guide is not None
+        self.trainer._guide.objective = replace(
+            self.objective,
+            triplet_weight=factor * self.objective.triplet_weight,
+            consistency_weight=factor * self.objective.consistency_weight,
+        )
+
+
+def factor_at(kind: str, done: float) -> float:
+    """What weights are multiplied by when a share of the training is done."""
+    if kind == "late":  # cross entropy alone for the first fifth
+        return float(done >= 0.2)
+    if kind == "ramp":
+        return min(1.0, done / 0.2)
+    return float(done < 0.8)  # "early": cross entropy alone for the last fifth
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "none": {"guidance": "none"},
+    "defaults": {},
+    **{f"degradation {name}": {"degradation": name} for name in ("background", "mean", "noise", "blur")},
+    "distance euclidean": {"distance": "euclidean"},
+    **{f"margin {value}": {"margin": value} for value in (0.05, 0.5, 1.0)},
+    **{f"temperature {value}": {"temperature": value} for value in (0.5, 2.0, 4.0)},
+    **{f"triplet weight {value}": {"triplet_weight": value} for value in (0.0, 0.3, 3.0)},
+    **{f"consistency weight {value}": {"consistency_weight": value} for value in (0.0, 0.3, 3.0)},
+    "consistency uniform": {"consistency": "uniform"},
+    "consistency both": {"consistency": "both"},
+    "divergence JSD": {"divergence": "jsd"},
+    "divergence JSD, consistency both": {"divergence": "jsd", "consistency": "both"},
+    **{f"marks grown by {value}": {"saliency_dilation": value} for value in (0.04, 0.1)},
+    "background, marks grown by 0.04": {"degradation": "background", "saliency_dilation": 0.04},
+    "background, marks grown by 0.04, weights 0.3 and 0.5": {
+        "degradation": "background",
+        "saliency_dilation": 0.04,
+        "triplet_weight": 0.3,
+        "consistency_weight": 0.5,
+    },
+    **{f"every {value}. step": {"guidance_interval": value} for value in (2, 4, 8)},
+    **{f"one in {value} rows": {"guidance_one_in": value} for value in (2, 6)},
+    "one in 6 rows, substitution 0.7 (fast)": {"preset": "fast"},
+    "one in 2 rows, substitution 0.5": {"guidance_one_in": 2, "substitution": 0.5},
+    **{f"schedule {kind}": {"schedule": kind} for kind in ("late", "ramp", "early")},
+    "projection head": {"projection": 64},
+}
+
+
+def train(model_name: str, change: dict[str, Any], seed: int) -> dict[str, float]:
+    """Train one model; its accuracies on validation digits."""
+    splits = digits_shortcut.load_digits(0.99, seed)
+    set_seed(seed)
+    model = digits_shortcut.make_model(model_name)
+    settings = DEFAULTS | {name: value for name, value in change.items() if name not in ("schedule", "projection")}
+    objective = None
+    if width := change.get("projection"):
+        dimension = model.classifier.in_features  # type: ignore[union-attr]
+        projection = nn.Sequential(nn.Linear(dimension, width), nn.ReLU(), nn.Linear(width, width))  # type: ignore[arg-type]
+        model.add_module("projection", projection)  # so that the optimizer sees it
+        own = {name: value for name, value in settings.items() if name != "guidance_interval"}
+        objective = Projected(**own, projection=projection)
+    with tempfile.TemporaryDirectory() as folder:
+        args = SageTrainingArguments(
+            output_dir=folder,
+            num_train_epochs=EPOCHS,
+            learning_rate=RATES[model_name],
+            seed=seed,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            **digits_shortcut.TRAINING | settings,
+        )
+        trainer = SageTrainer(model, args, train_dataset=splits["train"], objective=objective)
+        trainer.remove_callback(PrinterCallback)
+        if "schedule" in change:
+            trainer.add_callback(Schedule(trainer, change["schedule"]))
+        trainer.train()
+    scores = {}
+    for name, split in (("in_distribution", "validation"), ("shifted", "shifted_validation")):
+        pictures = torch.stack([row["pixel_values"] for row in splits[split]])
+        scores[name] = accuracy(logits(model, pictures), torch.tensor([row["labels"] for row in splits[split]]))
+    return scores
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("run", "table"))
+    parser.add_argument("--out", type=Path, default=OUT, help="JSON file to write and go on from (%(default)s)")
+    parser.add_argument("--model", choices=tuple(RATES), help="this one alone (default: all)")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each change (default: %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the changes with this in their name")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after the run that passes this time")
+    options = parser.parse_args(argv)
+    record = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    if options.command == "run":
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        torch.set_num_threads(1)
+        versions = {one.__name__: one.__version__ for one in (torch, transformers)}
+        record |= {"hardware": hardware(), "versions": versions, "defaults": DEFAULTS, "epochs": EPOCHS}
+        started = time.perf_counter()
+        for model in [options.model] if options.model else RATES:
+            for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+                for name, change in CHANGES.items():
+                    key = {"model": model, "change": name, "seed": seed}
+                    done = any(all(run[field] == value for field, value in key.items()) for run in record["runs"])
+                    if done or options.only not in name:
+                        continue
+                    if time.perf_counter() - started > 60 * options.minutes:
+                        print(f"Time is up. The same command goes on.\n\n{table(record['runs'])}")
+                        return
+                    record["runs"].append(key | train(model, change, seed))
+                    options.out.write_text(json.dumps(record, indent=1) + "\n")
+                    print(record["runs"][-1], flush=True)
+    print(table(record["runs"]))
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Means, and differences to the defaults on the same seeds with 95 % intervals (Student's t), as Markdown."""
+    lines = [
+        f"| model | change | seeds | {' | '.join(f'{title} | difference' for title in SCORES.values())} |",
+        f"|---|---|---:|{'---:|' * 2 * len(SCORES)}",
+    ]
+    for model in RATES:
+        own = {name: _by_seed(runs, model, name) for name in CHANGES}
+        for name, scores in own.items():
+            if scores:
+                cells = [cell for score in SCORES for cell in _cells(scores, own["defaults"], score)]
+                lines.append(f"| {model} | {name} | {len(scores)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _by_seed(runs: list[dict[str, Any]], model: str, change: str) -> dict[int, dict[str, float]]:
+    return {run["seed"]: run for run in runs if (run["model"], run["change"]) == (model, change)}
+
+
+def _cells(own: dict[int, dict[str, float]], defaults: dict[int, dict[str, float]], score: str) -> tuple[str, str]:
+    values = [scores[score] for scores in own.values()]
+    mean = f"{sum(values) / len(values):.3f}"
+    paired = [own[seed][score] - defaults[seed][score] for seed in own if seed in defaults]
+    if own is defaults or len(paired) < 2:
+        return mean, ""
+    difference, half_width = mean_interval(paired)
+    text = f"{difference:+.3f} ± {half_width:.3f}"
+    return mean, f"**{text}**" if abs(difference) > half_width else text
+
+
+if __name__ == "__main__":
+    main()

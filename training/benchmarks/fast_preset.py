@@ -1,0 +1,75 @@
+"""
+The preset `fast`: which share of SAGE's gain is left if one in six rows is guided, and most others show x+ for x?
+
+    python training/benchmarks/fast_preset.py run       # resumable: a JSON line a run, none repeated
+    python training/benchmarks/fast_preset.py report    # results.json, table.md and plot.svg from the lines
+
+Data, models, and the settings that none and SAGE were given are those of `decoy_mnist.py` and `digits_shortcut.py`
+(the digits at a correlation of 0.99); `fast` has SAGE's, nothing of its own was searched. Training is three times as
+long as there: a step that guides fewer rows teaches less, and what is compared is where both end, not how soon. Seeds
+are those of the tests. The share of the gain is (accuracy - none) / (SAGE - none), seed by seed. What a step costs is
+measured by `step_cost.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import decoy_mnist
+import digits_shortcut
+from study import HERE, Block, Figure, Model, Run, Runs, Study, blocks_of, chosen, main
+
+LONGER = 3
+METHODS = ("none", "sage", "sage, fast")
+CASES = {
+    "Decoy-MNIST, perceptron": (decoy_mnist, "mlp", "random shades", "test"),
+    "Decoy-MNIST, ViT": (decoy_mnist, "vit", "random shades", "test"),
+    "digits, ConvNeXt": (digits_shortcut, "convnext", "0.99", "shifted"),
+    "digits, ViT": (digits_shortcut, "vit", "0.99", "shifted"),
+}
+"""The benchmark, its model and scenario, and the figure that shows the gain."""
+SCENARIO = "three times as long"
+
+
+def settings_of(name: str, method: str) -> dict[str, Any]:
+    """What the search of the other benchmark chose."""
+    module, model, scenario, _ = CASES[name]
+    (block, *_) = (one for one in blocks_of(module.STUDY, quick=False, model=model) if one.scenario == scenario)
+    runs = Runs(HERE / module.STUDY.name / "runs.jsonl")
+    settings = chosen(module.STUDY, block, method, runs, quick=False)
+    if settings is None:
+        raise ValueError(f"{module.STUDY.name}.py has not chosen settings for {method} and {model} yet: run it first.")
+    return settings
+
+
+def train(run: Run) -> dict[str, float]:
+    """Train one model as its own benchmark does; the figure that shows the gain as `accuracy`."""
+    module, model, scenario, figure = CASES[run.model]
+    scores = module.train(replace(run, model=model, scenario=scenario))
+    if run.stage == "search":
+        return scores
+    return {"accuracy": scores[figure], "validation": scores["validation"]}
+
+
+STUDY = Study(
+    name="fast_preset",
+    title="The preset `fast`",
+    train=train,
+    models={
+        name: Model(
+            epochs=LONGER * module.STUDY.models[model].epochs,
+            search={method: [settings_of(name, method)] for method in ("none", "sage")},
+        )
+        for name, (module, model, _, _) in CASES.items()
+    },
+    blocks=tuple(Block(name, SCENARIO, METHODS) for name in CASES),
+    tables={"Accuracy": (Figure("accuracy", "accuracy"),)},
+    scenarios="training",
+    unharmed="sage",
+    share="share of the gain",
+    packages=("mlxtend",),
+)
+
+if __name__ == "__main__":
+    main(STUDY, __doc__)
