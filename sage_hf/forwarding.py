@@ -23,7 +23,7 @@ from .objectives import Encoding
 VIEW_FORWARDS = ("auto", "concatenated", "separate", "recomputed")
 RECOMPUTED_PARTS = 2
 """Views are recomputed half a batch at a time: their activations and the gradients of the weights then fit where the
-activations of x were. Smaller parts save nothing more, and are slower."""
+activations of x were. Smaller parts save little more, and are slower."""
 
 
 def has_batch_norm(model: nn.Module) -> bool:
