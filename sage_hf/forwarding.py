@@ -21,8 +21,9 @@ from .models import logits_of, takes_interpolation, unadapted
 from .objectives import Encoding
 
 VIEW_FORWARDS = ("auto", "concatenated", "separate", "recomputed")
-RECOMPUTED_CHUNKS = 8
-"""Views are recomputed so many parts of a batch at a time: the activations of one add an eighth to those of x."""
+RECOMPUTED_PARTS = 2
+"""Views are recomputed half a batch at a time: their activations and the gradients of the weights then fit where the
+activations of x were. Smaller parts save little more, and are slower."""
 
 
 def has_batch_norm(model: nn.Module) -> bool:
@@ -54,11 +55,12 @@ class Encoder:
     - `"separate"` is one pass for x as in plain training, and one for the views. With batch normalisation,
       concatenation would change what x itself is normalised by; here views are normalised by the statistics of their
       own batch and leave the running ones alone.
-    - `"recomputed"` is one pass for x, and the views an eighth of a batch at a time: activations of theirs are thrown
-      away and computed again in the backward pass, as in activation checkpointing. So the peak of memory is hardly
-      above that of plain training, for one more forward pass of the views; gradients are the same. Gradient caching
-      (Gao et al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021) saves as much and
-      computes x again as well. Not for batch normalisation, where a part of a batch is normalised otherwise.
+    - `"recomputed"` is first the views, half a batch at a time, whose activations are thrown away and computed again
+      in the backward pass, as in activation checkpointing; then one pass for x. The backward pass goes the other way:
+      it has let go of the activations of x when it computes those of the views. So the peak of memory is hardly above
+      that of plain training, for one more forward pass of the views; gradients are the same. Gradient caching (Gao et
+      al., *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021) saves as much and computes
+      x again as well. Not for batch normalisation, where a part of a batch is normalised otherwise.
     - `"auto"` is separate for models with batch normalisation, and concatenated for all others.
 
     Normalising views by statistics that carry no gradient, be it those of x or the running ones, is not offered: tried
@@ -166,22 +168,22 @@ class Encoder:
         Raises:
             `ValueError`: the model has no such thing.
         """
-        sizes = [len(inputs["pixel_values"]), *(len(view) for view in views)]
         self._prepare(inputs, needs)
+        if self.view_forward == "recomputed" and views:
+            # Before x: autograd takes last what was made first.
+            of_views = self._encode_recomputed(inputs, views, rows)
+            anchor, inside = self._encode(model, inputs, needs)
+            return [anchor, *of_views], inside
+        sizes = [len(inputs["pixel_values"]), *(len(view) for view in views)]
         if self.view_forward == "concatenated" or not views:
             encoded, inside = self._encode(model, _stack(inputs, views, rows, with_anchor=True), needs)
             self._remember_running_statistics()
-        else:
-            anchor, inside = self._encode(model, inputs, needs)
-            self._remember_running_statistics()
-            stacked = _stack(inputs, views, rows, with_anchor=False)
-            if self.view_forward == "recomputed":
-                both = self._encode_recomputed(stacked, chunk=math.ceil(sizes[0] / RECOMPUTED_CHUNKS))
-            else:
-                with _spare_running_statistics(self.model):
-                    both, _ = self._encode(self.model, stacked)
-            encoded = Encoding(*(torch.cat(pair) for pair in zip(anchor, both, strict=True)))
-        return [Encoding(*parts) for parts in zip(*(tensor.split(sizes) for tensor in encoded), strict=True)], inside
+            return _split(encoded, sizes), inside
+        anchor, inside = self._encode(model, inputs, needs)
+        self._remember_running_statistics()
+        with _spare_running_statistics(self.model):
+            both, _ = self._encode(self.model, _stack(inputs, views, rows, with_anchor=False))
+        return [anchor, *_split(both, sizes[1:])], inside
 
     def _prepare(self, inputs: dict[str, Any], needs: frozenset[str]) -> None:
         """Find out once, by a pass over two pictures, how the model can give what an objective needs."""
@@ -232,15 +234,23 @@ class Encoder:
         )
         return Encoding(logits_of(outputs), self.capture.take()), inside
 
-    def _encode_recomputed(self, inputs: dict[str, Any], chunk: int) -> Encoding:
-        """The encodings of a batch, `chunk` rows at a time, whose activations the backward pass computes again."""
+    def _encode_recomputed(self, inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor) -> list[Encoding]:
+        """The encodings of each view, in parts whose activations the backward pass computes again."""
+
+        def encode(part: slice) -> Encoding:
+            # Stacked in here, so that no copy of the views is kept.
+            some = tuple(view[part] for view in views)
+            return self._encode(self.model, _stack(inputs, some, rows[part], with_anchor=False))[0]
+
+        size = math.ceil(len(inputs["pixel_values"]) / RECOMPUTED_PARTS / len(views))
         parts = []
         # The whole function has to run again, or the capture would keep the recomputed graph alive.
         with set_checkpoint_early_stop(False):
-            for rows in torch.arange(len(inputs["pixel_values"])).split(chunk):
-                some = _rows_of(inputs, slice(int(rows[0]), int(rows[-1]) + 1))
-                parts.append(checkpoint(lambda x: self._encode(self.model, x)[0], some, use_reentrant=False))
-        return Encoding(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+            for start in range(0, len(rows), size):
+                part = slice(start, min(start + size, len(rows)))
+                encoded = checkpoint(encode, part, use_reentrant=False)
+                parts.append(_split(encoded, [part.stop - part.start] * len(views)))
+        return [Encoding(*map(torch.cat, zip(*of_view, strict=True))) for of_view in zip(*parts, strict=True)]
 
     def _call(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         return logits_of(self._outputs(model, inputs))
@@ -294,6 +304,10 @@ def _stack(inputs: dict[str, Any], views: tuple[Tensor, ...], rows: Tensor, *, w
         else:
             stacked[name] = value
     return stacked
+
+
+def _split(encoding: Encoding, sizes: list[int]) -> list[Encoding]:
+    return [Encoding(*parts) for parts in zip(*(tensor.split(sizes) for tensor in encoding), strict=True)]
 
 
 def _normalising_layers(model: nn.Module) -> list[nn.Module]:

@@ -102,7 +102,7 @@ def test_other_inputs_follow_their_rows():
 
     model, rows = Scaled(), torch.tensor([1, 2])
     x, scale = torch.ones(3, 1, 2, 2), torch.tensor([1.0, 10.0, 100.0])
-    for view_forward in ("concatenated", "separate"):
+    for view_forward in ("concatenated", "separate", "recomputed"):
         inputs = {"pixel_values": x, "scale": scale, "flag": "as it is"}
         capture = EmbeddingCapture(model, "head")
         anchor, view = Encoder(model, capture, view_forward=view_forward).encode(model, inputs, (x[rows],), rows)
@@ -136,6 +136,44 @@ def test_recomputed_views_have_the_gradients_of_kept_ones(dropout, monkeypatch):
     assert loss == expected_loss
     for one, other in zip(recomputed, kept, strict=True):
         assert (one is None and other is None) or torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", ["vit", "convnext"])
+def test_pictures_are_let_go_of_before_views_are_computed_again(kind):
+    # Passes in their order: two parts of the views, x, and in the backward pass the parts again, the last one first.
+    model = make_model(kind).train()
+    x, views, rows = pictures()
+    rows_of_a_pass, kept = [], []
+
+    def saved_by_the_first_layer(layer, args, output):
+        rows_of_a_pass.append(len(output))
+        if len(output) == len(x):
+            output.register_hook(lambda gradient: kept.append(len(rows_of_a_pass)))
+
+    first = next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+    first.register_forward_hook(saved_by_the_first_layer)
+    encoder = Encoder(model, EmbeddingCapture(model), view_forward="recomputed")
+    encodings = encoder.encode(model, {"pixel_values": x}, views, rows)
+    assert rows_of_a_pass == [4, 4, 6]  # two rows of x+ and x- each; at most half of six would be one row of each
+    sum(encoding.logits.square().sum() for encoding in encodings).backward()
+    assert rows_of_a_pass == [4, 4, 6, 4, 4]
+    assert kept == [3], "x's first layer had its gradient after views were computed again"
+
+
+def test_recomputed_parts_hold_the_rows_that_they_are_made_of():
+    model = make_model("vit").train()
+    x, views, rows = pictures()
+    for count in range(1, len(rows) + 1):
+        some = tuple(view[:count] for view in views)
+        recomputed, kept = (
+            Encoder(model, EmbeddingCapture(model), view_forward=way).encode(
+                model, {"pixel_values": x}, some, rows[:count]
+            )
+            for way in ("recomputed", "separate")
+        )
+        for one, other in zip(recomputed, kept, strict=True):
+            torch.testing.assert_close(one.logits, other.logits)
+            torch.testing.assert_close(one.embedding, other.embedding)
 
 
 def test_recomputed_views_are_refused_with_batch_norm():

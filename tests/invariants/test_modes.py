@@ -17,6 +17,8 @@ from tests.models.architectures import make_classifier
 TOLERANCES = {
     "accumulation": 1e-5,
     "activation checkpointing": 1e-6,
+    "recomputed views": 1e-6,
+    "recomputed views, compiled": 1e-5,
     "compiled": 1e-5,
     "bf16": 5e-2,
     "fp16": 5e-3,
@@ -24,6 +26,12 @@ TOLERANCES = {
 MODES = {
     "accumulation": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4},
     "activation checkpointing": {"activation_checkpointing": True},
+    "recomputed views": {"view_forward": "recomputed"},
+    "recomputed views, compiled": {
+        "view_forward": "recomputed",
+        "torch_compile": True,
+        "torch_compile_backend": "aot_eager",
+    },
     # The graph is captured as for any backend; generating code for it would take longer than the test.
     "compiled": {"torch_compile": True, "torch_compile_backend": "aot_eager"},
     "bf16": {"bf16": True},
@@ -90,6 +98,9 @@ def assert_close(found, expected, tolerance):
         ("accumulation", "convnext"),  # not with batch normalisation: a row's gradient depends on those beside it
         ("activation checkpointing", "vit"),
         ("activation checkpointing", "mobilevit"),
+        ("recomputed views", "vit"),
+        ("recomputed views", "convnext"),
+        ("recomputed views, compiled", "vit"),
         ("compiled", "vit"),
         ("compiled", "convnext"),
         ("compiled", "mobilevit"),
