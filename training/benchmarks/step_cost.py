@@ -43,6 +43,7 @@ MODES: dict[str, dict[str, Any]] = {
     "sage, interval 8": {"guidance_interval": 8},
     "sage, one in 2": {"guidance_one_in": 2},
     "sage, one in 4": {"guidance_one_in": 4},
+    "sage, fast": {"preset": "fast"},
     "augment": {"guidance": "augment"},
     "cyborg": {"guidance": "cyborg"},
     "gradient": {"guidance": "gradient"},
