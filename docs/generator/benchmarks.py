@@ -33,7 +33,7 @@ def benchmarks_page(pictures: Path) -> str:
     Args:
         pictures (`Path`): folder for the plots.
     """
-    lines = [LEAD, *_quickstart(), *_coffee_leaves()]
+    lines = [LEAD, *_quickstart()]
     for script in sorted(FOLDER.glob("*.py")):
         folder = script.with_suffix("")
         body = _folder(folder, pictures) if folder.is_dir() else _table_of(script)
@@ -80,20 +80,6 @@ def _quickstart() -> list[str]:
         "the shifted split. Accuracy on the test splits:",
         "",
         *quickstart_table(),
-        "",
-    ]
-
-
-def _coffee_leaves() -> list[str]:
-    rows = json.loads((ROOT / "training" / "coffee_leaf.json").read_text())
-    shown = [row for row in rows if row["split"] == "test" and row["metric"] != "loss"]
-    text = "Photographs with hand-drawn lesions, EfficientNet-Lite0 pretrained on ImageNet, nothing tuned: "
-    return [
-        "## Coffee leaves: real pictures",
-        "",
-        f"{text}`training/coffee_leaf.sh`.",
-        "",
-        _module(ROOT / "training" / "compare.py").table(shown),
         "",
     ]
 
