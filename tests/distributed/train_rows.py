@@ -70,6 +70,8 @@ def main():
         weights = {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
         save_file(weights, options.out / "weights.safetensors")
         logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+        for entry in logs:
+            entry.pop("data_wait", None)  # no two runs wait alike
         record = {"processes": trainer.accelerator.num_processes, "logs": logs, "metrics": metrics}
         (options.out / "record.json").write_text(json.dumps(record))
 
