@@ -53,6 +53,9 @@ class Change(NamedTuple):
         return jittered(picture, self.jitter) if self.jitter else picture
 
 
+UNCHANGED = Change()
+
+
 class _Parts(NamedTuple):
     """A processor as a geometry, and then a function of each pixel's own value."""
 
@@ -96,7 +99,7 @@ class ProcessorReplay:
 
     # ---- Pictures ----
 
-    def pixel_values(self, bands: list[Image.Image], change: Change = Change()) -> torch.Tensor:
+    def pixel_values(self, bands: list[Image.Image], change: Change = UNCHANGED) -> torch.Tensor:
         """
         The model's input, float32, (channels, height, width).
 
@@ -124,9 +127,7 @@ class ProcessorReplay:
             height, width = expected[0].shape[-2:]
             for size in ((width, height), None):
                 placed = [self._placed(probe, size) for probe in probes]
-                same = all(
-                    torch.equal(_looked_up(table, one), own) for one, own in zip(placed, expected, strict=True)
-                )
+                same = all(torch.equal(_looked_up(table, one), own) for one, own in zip(placed, expected, strict=True))
                 if same and all(map(self._keeps, PROBES, [size] * len(PROBES))):
                     return _Parts(table, size)
         except (IndexError, RuntimeError, TypeError, ValueError):  # it can't be taken apart in this way
@@ -222,9 +223,7 @@ class ProcessorReplay:
     @cached_property
     def only_resizes(self) -> bool:
         """Whether the processor does to a map of noise what a plain resize does, pixel for pixel."""
-        return _same_on_noise(
-            self._replayed, lambda noise: _resized(noise, self._replayed(noise).shape[-2:]).float()
-        )
+        return _same_on_noise(self._replayed, lambda noise: _resized(noise, self._replayed(noise).shape[-2:]).float())
 
     @cached_property
     def _map_channels(self) -> int:
@@ -238,9 +237,7 @@ def _noise(width: int, height: int, lowest: int, end: int) -> np.ndarray:
     return np.random.default_rng(0).integers(lowest, end, (height, width), dtype=np.uint8)
 
 
-def _same_on_noise(
-    way: Callable[[Image.Image], torch.Tensor], other: Callable[[Image.Image], torch.Tensor]
-) -> bool:
+def _same_on_noise(way: Callable[[Image.Image], torch.Tensor], other: Callable[[Image.Image], torch.Tensor]) -> bool:
     try:
         return all(
             torch.equal(way(picture), other(picture))

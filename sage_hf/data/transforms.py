@@ -16,9 +16,9 @@ from .replay import Change, ProcessorReplay
 from .row_pictures import annotators_map, decoded
 from .saliency import DataError, saliency_map
 
-
 EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 """Pictures that PIL converts without clipping; it would cut 16-bit values off at 255."""
+
 
 class AlignedTransform:
     """
@@ -172,7 +172,9 @@ class AlignedTransform:
             saliency = saliency and crop_map(saliency, box, bands[0].size)
             bands = [band.crop(box) for band in bands]
         mirrored = generator.random() < self.horizontal_flip
-        jitter = (generator.uniform(-self.color_jitter, self.color_jitter, 3) + 1).tolist() if self.color_jitter else ()
+        jitter = (
+            (generator.uniform(-self.color_jitter, self.color_jitter, 3) + 1).tolist() if self.color_jitter else ()
+        )
         return bands, saliency, Change(mirrored, tuple(jitter))
 
 

@@ -6,7 +6,7 @@ Where the time of a training row goes on its way from its files into a batch, as
 A row is a photograph-like JPEG and a map of regions, of 640x480 pixels or of two megapixels, for a model of 224x224
 pixels, with crop, flip and jitter. All stages and the whole row run in turns; a share is the median over turns of the
 stage's time over the row's in the same turn, in time of the processor, which other work on the machine changes little.
-What the stages leave is spent on Arrow, on Python and on the seed of the row's randomness.
+What the stages leave is Arrow, Python, and memory: a stage that is repeated finds what it reads in the cache.
 
 `ways` compares ways of doing the same: the median ratio of the way that was taken to the other one. `draft` would be
 libjpeg's reduced decoding, to at least twice the final size: it changes the picture, by the given number of grey
