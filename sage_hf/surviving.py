@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from .counting import StepCounts
 from .data.unusable import REFUSED, RowCollator
+from .data_wait import DataWait
 from .loss_watch import CHECK_EVERY, LossWatch
 from .preemption import SaveOnSigterm
 from .streaming import StreamTrainer
@@ -44,13 +45,16 @@ class SurvivingTrainer(StreamTrainer):
     """Training rows that were left out, by place, and why; on the first process those of all, since the last log."""
     _resumed_from: str | None = None
     _preemption: SaveOnSigterm
+    _data_wait: DataWait
 
     def _survive(self) -> None:
         """To be called when the Trainer has been made."""
         self._refused = {}
         self._watch = LossWatch(self.accelerator, self._name_row)
         self._preemption = SaveOnSigterm(self.accelerator)
+        self._data_wait = DataWait()
         self.add_callback(_Restore(self))
+        self.add_callback(self._data_wait)
         self.add_callback(self._preemption)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -66,6 +70,7 @@ class SurvivingTrainer(StreamTrainer):
         self._watch.clear()
         self._refused = {}
         self._rows_seen.zero_()
+        self._data_wait.start()
         with self._preemption.listening():
             return super().train(*args, **kwargs)
 
@@ -154,9 +159,15 @@ class SurvivingTrainer(StreamTrainer):
     # ---- Logging ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the means of the terms since the last training log where the training loss is logged."""
+        """
+        Log, with the means of the terms since the last training log where the training loss is logged, and the share
+        of the time that went by waiting for data, see [`~sage_hf.data_wait.DataWait`].
+        """
         if "loss" in logs:
             logs |= self._terms.means(self.accelerator)
+            if (share := self._data_wait.share(self.accelerator)) is not None:
+                logs["data_wait"] = round(share, 4)
+                self._data_wait.hint(share, self.args.dataloader_num_workers)
             if self.args.on_error == "skip":
                 self._gather_refused()
                 logs["skipped_rows"] = int(StepCounts(*self._rows_seen.tolist()).refused)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
@@ -333,7 +332,7 @@ class SageTrainer(SurvivingTrainer):
         """
         if self._guide is not None:
             self._guide.batches = 0
-        batches = list(itertools.islice(epoch_iterator, num_batches))
+        batches = self._data_wait.fetch(epoch_iterator, num_batches)
         fewest = self.guidance_objective.fewest_rows if self.guidance_objective is not None else (0, 0)
         own = count_rows(batches, self.task, fewest, device, self.args.guidance_one_in or 1)
         counts = self.accelerator.reduce(own, reduction="sum")

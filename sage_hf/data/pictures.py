@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from PIL.PngImagePlugin import PngInfo
 
 from .annotations import check_pixels
 from .formats import picture_formats
+from .map_png import grey_png
 from .saliency import DataError
 
 FILE_BYTES = 512_000_000
@@ -85,9 +85,4 @@ def encoded_map(values: np.ndarray, notes: dict[str, str] | None = None) -> byte
         values (`numpy.ndarray`): (height, width), in [0, 1].
         notes (`dict[str, str]`, *optional*): texts to be kept in the file.
     """
-    texts = PngInfo()
-    for key, text in (notes or {}).items():
-        texts.add_text(key, text)
-    buffer = io.BytesIO()
-    Image.fromarray(np.round(values * 255).astype(np.uint8)).save(buffer, format="PNG", pnginfo=texts)
-    return buffer.getvalue()
+    return grey_png(np.round(values * 255).astype(np.uint8), notes)

@@ -3,54 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from copy import copy
-from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image
 from transformers import BaseImageProcessor
 
 from .labels import LabelReader
+from .replay import Change, ProcessorReplay
 from .row_pictures import annotators_map, decoded
 from .saliency import DataError, saliency_map
 
-
-def geometry_only(processor: BaseImageProcessor, channels: int) -> dict[str, Any]:
-    """
-    What leaves only the geometry of an image processor: rescaling by one, no normalisation.
-
-    Mean and deviation are neutral as well, because EfficientNet's processor divides by the deviation a second time,
-    whatever `do_normalize` says; and it is rescaled, because it wants floating-point numbers for that.
-    """
-    settings = {
-        "do_rescale": True,
-        "rescale_factor": 1.0,
-        "do_normalize": False,
-        "image_mean": [0.0] * channels,
-        "image_std": [1.0] * channels,
-        "resample": Image.Resampling.BILINEAR,
-    }
-    return settings | ({"rescale_offset": False} if hasattr(processor, "rescale_offset") else {})
-
-
 EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 """Pictures that PIL converts without clipping; it would cut 16-bit values off at 255."""
-
-PROBES = ((61, 37), (37, 61), (640, 400))
-"""Sizes at which it is tried what a processor does: wide, tall, small and large."""
 
 
 class AlignedTransform:
     """
     Turns a row with a picture, a map and a label into model inputs, keeping map and picture aligned.
 
-    Picture and map get the same random crop and mirroring, then both go through the checkpoint's image processor: the
+    Picture and map get the same random crop and mirroring, and both go through the checkpoint's image processor: the
     picture as it is configured, the map with bilinear sampling and without rescaling and normalisation. So any resize,
-    crop, pad or crop percentage that a processor knows is replayed exactly. Randomness is torch's global generator,
-    which data-loader workers seed.
+    crop, pad or crop percentage that a processor knows is replayed exactly, see
+    [`~sage_hf.data.replay.ProcessorReplay`]; where it neither pads nor exchanges channels, pictures are mirrored and
+    jittered at the size that it gives them, which costs less. Randomness is torch's global generator, which
+    data-loader workers seed.
 
     Args:
         processor ([`~transformers.BaseImageProcessor`]): the checkpoint's.
@@ -116,6 +95,7 @@ class AlignedTransform:
                     f"{num_channels}. Set processor.{name} to a list of {num_channels}."
                 )
         self.processor, self.num_channels = processor, num_channels
+        self._replay = ProcessorReplay(processor, num_channels)
         self.image_column, self.saliency_column, self.label_column = image_column, saliency_column, label_column
         self.read_label, self.require_label = read_label or LabelReader(label_column), require_label
         self.random_crop_scale = random_crop_scale
@@ -153,15 +133,16 @@ class AlignedTransform:
                 saliency = annotators_map(saliency, bands[0].size, self.annotators, generator, self.tokens)
             elif saliency is not None:
                 picture = decoded(saliency, self.tokens)
-                saliency = saliency_map(picture, bands[0].size, stretch=not self._only_resizes)
+                saliency = saliency_map(picture, bands[0].size, stretch=not self._replay.only_resizes)
         except DataError as error:
             raise DataError(f"column {self.saliency_column!r}: {error}") from error.__cause__
-        bands, saliency = self._augment(bands, saliency, generator)
+        bands, saliency, change = self._augment(bands, saliency, generator)
 
-        inputs: dict[str, Any] = {"pixel_values": self._process(bands)}
+        pixel_values = self._replay.pixel_values(bands, change)
+        inputs: dict[str, Any] = {"pixel_values": pixel_values}
         if self.saliency_column is not None:
-            inputs["saliency"] = (
-                None if saliency is None else self._process_map(saliency, inputs["pixel_values"].shape)
+            inputs["saliency"] = saliency and self._replay.saliency(
+                saliency, pixel_values.shape[-2:], mirrored=change.mirrored
             )
         label = row.get(self.label_column)
         # The Hub's hidden test labels are -1; where labels are not asked for, they are none.
@@ -178,97 +159,23 @@ class AlignedTransform:
             thorough.annotators = "mean"
         return thorough
 
-    def _process(self, bands: list[Image.Image]) -> torch.Tensor:
-        if len(bands) == 1:
-            return self._process_band(bands[0])
-        statistics = {name: getattr(self.processor, name, None) for name in ("image_mean", "image_std")}
-        # Of another length only where nothing is normalised.
-        each = {
-            name: list(values)
-            for name, values in statistics.items()
-            if isinstance(values, (list, tuple)) and len(values) == len(bands)
-        }
-        processed = [
-            self._process_band(band, **{name: [values[index]] for name, values in each.items()})
-            for index, band in enumerate(bands)
-        ]
-        return torch.cat(processed)
-
-    def _process_band(self, image: Image.Image, **overrides: Any) -> torch.Tensor:
-        # A grey picture goes in as (1, height, width): processors take a bare 2-d array for one with channels last.
-        array = np.array(image) if image.mode == "RGB" else np.array(image)[None]  # copies, which torch may write to
-        channels = "channels_last" if image.mode == "RGB" else "channels_first"
-        output = self.processor(images=array, input_data_format=channels, return_tensors="pt", **overrides)
-        return output["pixel_values"][0].float()
-
-    def _process_map(self, saliency: Image.Image, shape: torch.Size) -> torch.Tensor | None:
-        size = shape[-2:]
-        if self._only_resizes:
-            values = _resized(saliency, size)
-            # In place: with small pictures, what a map costs is memory.
-            return values.float().div_(255) if values.any() else None
-        values = self._replayed(saliency)
-        if values.shape[-2:] != size:
-            raise DataError(
-                f"{type(self.processor).__name__} makes pictures of {tuple(size)} but maps of "
-                f"{tuple(values.shape[-2:])}; it can't be replayed on maps."
-            )
-        return values.div_(255).clamp_(0, 1) if values.max() > 0 else None
-
-    def _replayed(self, saliency: Image.Image, channels: int | None = None) -> torch.Tensor:
-        """The processor's own geometry of a map, from 0 to 255."""
-        channels = channels or self._map_channels
-        image = saliency.convert("RGB") if channels == 3 else saliency
-        return self._process_band(image, **geometry_only(self.processor, channels))[:1]
-
-    @cached_property
-    def _only_resizes(self) -> bool:
-        """Whether the processor does to noise what a plain resize does, pixel for pixel."""
-        return self._same_on_noise(
-            self._replayed, lambda noise: _resized(noise, self._replayed(noise).shape[-2:]).float()
-        )
-
-    @cached_property
-    def _map_channels(self) -> int:
-        """One channel where the processor takes one and does to it what it does to three, which costs three times."""
-        if self.num_channels != 3:
-            return 1
-        return (
-            1 if self._same_on_noise(partial(self._replayed, channels=1), partial(self._replayed, channels=3)) else 3
-        )
-
-    @staticmethod
-    def _same_on_noise(
-        way: Callable[[Image.Image], torch.Tensor], other: Callable[[Image.Image], torch.Tensor]
-    ) -> bool:
-        noise = np.random.default_rng(0).integers(0, 256, (640, 640), dtype=np.uint8)
-        try:
-            return all(
-                torch.equal(way(picture), other(picture))
-                for picture in (Image.fromarray(noise[:height, :width].copy()) for width, height in PROBES)
-            )
-        except (IndexError, RuntimeError, TypeError, ValueError):  # one of the ways can't be gone
-            return False
-
     def _augment(
         self, bands: list[Image.Image], saliency: Image.Image | None, generator: np.random.Generator | None
-    ) -> tuple[list[Image.Image], Image.Image | None]:
+    ) -> tuple[list[Image.Image], Image.Image | None, Change]:
+        """Picture and map after the crop, and the change that is to come."""
         if self.random_crop_scale is None and not self.horizontal_flip and not self.color_jitter:
-            return bands, saliency
+            return bands, saliency, Change()
         if generator is None:
             generator = _from_torch()
         if self.random_crop_scale is not None:
             box = random_box(bands[0].size, self.random_crop_scale, generator)
             saliency = saliency and crop_map(saliency, box, bands[0].size)
             bands = [band.crop(box) for band in bands]
-        if generator.random() < self.horizontal_flip:
-            mirror = Image.Transpose.FLIP_LEFT_RIGHT
-            bands, saliency = [band.transpose(mirror) for band in bands], saliency and saliency.transpose(mirror)
-        if self.color_jitter:
-            for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-                factor = 1 + generator.uniform(-self.color_jitter, self.color_jitter)
-                bands = [enhance(band).enhance(factor) for band in bands]
-        return bands, saliency
+        mirrored = generator.random() < self.horizontal_flip
+        jitter = (
+            (generator.uniform(-self.color_jitter, self.color_jitter, 3) + 1).tolist() if self.color_jitter else ()
+        )
+        return bands, saliency, Change(mirrored, tuple(jitter))
 
 
 def _from_torch() -> np.random.Generator:
@@ -291,12 +198,6 @@ def crop_map(saliency: Image.Image, box: tuple[int, int, int, int], picture_size
     left, upper, right, lower = box[0] * across, box[1] * down, box[2] * across, box[3] * down
     size = max(1, round(right - left)), max(1, round(lower - upper))
     return saliency.resize(size, Image.Resampling.BILINEAR, box=(left, upper, right, lower))
-
-
-def _resized(grey: Image.Image, size: torch.Size) -> torch.Tensor:
-    """A grey picture at (height, width), as (1, height, width) of whole numbers from 0 to 255."""
-    height, width = size
-    return torch.from_numpy(np.array(grey.resize((width, height), Image.Resampling.BILINEAR)))[None]
 
 
 def picture_bands(picture: Any, num_channels: int) -> list[Image.Image]:
@@ -325,7 +226,8 @@ def picture_bands(picture: Any, num_channels: int) -> list[Image.Image]:
         if picture.mode not in EIGHT_BIT_MODES:
             raise _too_deep(f"{picture.mode!r} pixels")
         if num_channels in (1, 3):
-            return [picture.convert("RGB" if num_channels == 3 else "L")]
+            mode = "RGB" if num_channels == 3 else "L"
+            return [picture if picture.mode == mode else picture.convert(mode)]
         bands = list(picture.split())
         if len(bands) != num_channels:
             raise DataError(

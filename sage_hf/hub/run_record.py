@@ -42,7 +42,7 @@ HYPERPARAMETERS = (
     "activation_checkpointing",
     "seed",
 )
-TIMING = ("_runtime", "_per_second", "_preparation_time")
+TIMING = ("_runtime", "_per_second", "_preparation_time", "data_wait")
 """How the names of those figures end that Trainer measures of itself."""
 
 LOG_ROWS = 20

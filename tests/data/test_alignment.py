@@ -55,12 +55,12 @@ def marked(width, height, box):
     return saliency.convert("RGB"), saliency
 
 
-def assert_aligned(inputs):
+def assert_aligned(inputs, edge=0.5):
     """
-    The picture is bright where the map is, up to a pixel along the marker's edge.
+    The picture is bright where the map is, up to a share of the pixels along the marker's edge.
 
     Bicubic and bilinear sampling differ there, and jitter and normalisation change what bright means: half-way between
-    the brightest and the darkest.
+    the brightest and the darkest. Jitter cuts bright or dark greys off, and so moves what is half-way along an edge.
     """
     picture, saliency = inputs["pixel_values"].mean(dim=0), inputs["saliency"][0]
     assert picture.shape == saliency.shape
@@ -69,7 +69,7 @@ def assert_aligned(inputs):
     differs = (picture > level) != (saliency > 0.5)
     perimeter = 2 * sum((saliency.amax(dim=axis) > 0).sum() for axis in (0, 1))
     assert picture[inside].median() > picture[outside].median()
-    assert differs.sum() <= 0.5 * perimeter
+    assert differs.sum() <= edge * perimeter
     assert not (differs & (inside | outside)).any()
 
 
@@ -98,7 +98,7 @@ def test_marker_coincides_after_every_transform(name, width, height, flip, crop,
         return
     if (inputs["saliency"] < 0.01).sum() == 0 or (inputs["saliency"] > 0.99).sum() == 0:
         return  # a crop within the box, or with a sliver of it
-    assert_aligned(inputs)
+    assert_aligned(inputs, edge=1.0 if jitter else 0.5)
 
 
 @settings(max_examples=20, deadline=None)

@@ -128,10 +128,13 @@ def train(folder, case, dataset=None, callbacks=(), resume=None, rows=range(16),
     split = all(isinstance(parameter.data, DTensor) for parameter in trainer.model_wrapped.parameters())
     if trainer.args.save_strategy != "no":
         trainer.save_model()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for entry in logs:
+        entry.pop("data_wait", None)  # no two runs wait alike
     record = {
         "processes": trainer.accelerator.num_processes,
         "split": split,
-        "logs": [entry for entry in trainer.state.log_history if "loss" in entry],
+        "logs": logs,
         "metrics": trainer.evaluate(),
     }
     return record, trainer.accelerator.get_state_dict(trainer.model)

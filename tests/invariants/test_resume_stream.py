@@ -51,7 +51,7 @@ def seen_batches(trainer):
 
 def losses(trainer):
     return [
-        {name: value for name, value in entry.items() if "runtime" not in name}
+        {name: value for name, value in entry.items() if "runtime" not in name and name != "data_wait"}
         for entry in trainer.state.log_history
         if "loss" in entry
     ]

@@ -129,7 +129,7 @@ def train(folder: Path, setting: str, callback: TrainerCallback) -> None:
     weights = hashlib.sha256()
     for name, tensor in sorted(trainer.model.state_dict().items()):
         weights.update(name.encode() + tensor.numpy().tobytes())
-    timed = ("runtime", "per_second")
+    timed = ("runtime", "per_second", "data_wait")
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     log = [{name: value for name, value in entry.items() if not name.endswith(timed)} for entry in log]
     (folder / "done.json").write_text(json.dumps({"log": log, "weights": weights.hexdigest()}))
