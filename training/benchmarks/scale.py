@@ -69,10 +69,11 @@ def read(step_cost: Path, loader: Path, *, model: str | None, mode: str, files: 
     steps = {(row["model"], row["mode"]): row for row in record["results"]}
     if (of_model, mode) not in steps:
         raise ValueError(f"{step_cost} has no {mode!r} of {of_model!r}; it has: {'; '.join(map(', '.join, steps))}.")
-    rows = [row for row in json.loads(loader.read_text())["results"] if row["augmented"] and row["workers"]]
-    loaded = {row["files"]: row for row in rows}
+    rows = [row for row in json.loads(loader.read_text())["results"] if row["augmented"]]
+    # With the most workers, if there are several: they share what one alone has for itself, such as the caches.
+    loaded = {row["files"]: row for row in sorted(rows, key=lambda row: row["workers"])}
     if files not in loaded:
-        raise ValueError(f"{loader} has no {files!r} with workers and augmentation; it has: {'; '.join(loaded)}.")
+        raise ValueError(f"{loader} has no {files!r} with augmentation; it has: {'; '.join(loaded)}.")
     step, row = steps[of_model, mode], loaded[files]
     return Measured(
         model=of_model,
@@ -81,7 +82,7 @@ def read(step_cost: Path, loader: Path, *, model: str | None, mode: str, files: 
         memory_ratio=step["memory_ratio"],
         hardware=record["hardware"]["device"],
         files=files,
-        images_per_core=row["image_and_saliency"] / row["workers"],
+        images_per_core=row["image_and_saliency"] / max(1, row["workers"]),
         row_bytes=1000 * sum(row["kilobytes"].values()),
     )
 
