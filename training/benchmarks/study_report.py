@@ -164,7 +164,8 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
         ]
         for model in models
     }
-    heights = [0.42 * len(methods) + 1.3 for methods in methods_of.values()]
+    # Room for a mark of each scenario, and some between methods.
+    heights = [max(0.42, 0.16 * len(scenarios)) * len(methods) + 1.3 for methods in methods_of.values()]
     with mpl.rc_context(
         {"svg.hashsalt": study.name, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
     ):
@@ -179,7 +180,7 @@ def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
                 scored = _with(figures, own)
                 for index, scenario in enumerate(scenarios):
                     here = [row for row in scored if row["scenario"] == scenario]
-                    below = 0.2 * (index - (len(scenarios) - 1) / 2)
+                    below = 0.7 / len(scenarios) * (index - (len(scenarios) - 1) / 2)
                     places = [methods.index(row["method"]) + below for row in here]
                     values = [row["figures"][figures[0].key] for row in here]
                     axes.errorbar(
