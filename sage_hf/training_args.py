@@ -73,7 +73,7 @@ class SageTrainingArguments(TrainingArguments):
             neither given nor part of the preset. For `"sage"` and `"augment"`, which make views.
         preset (`str`, *optional*, defaults to `"full"`):
             Settings that go together, for those that are not given: `"full"` has none; `"fast"` is
-            `guidance_one_in=6` and `substitution=0.7`, at a quarter more than the cost of plain fine-tuning.
+            `guidance_one_in=6` and `substitution=0.7`, at 1.3 times the cost of plain fine-tuning.
         saliency_control (`str`, *optional*, defaults to `"none"`):
             `"inverted"`, `"shuffled"`, `"center_gaussian"` or `"random_blobs"` (of equal area) in place of the maps,
             to see whether a gain comes from where humans looked.
