@@ -104,7 +104,13 @@ class Guide:
         rows = rows[chance < self.substitution]
         if not len(rows):
             return pixel_values
-        return pixel_values.index_copy(0, rows, self.objective.views(pixel_values, saliency, rows, generator)[0])
+        views = self.objective.views(pixel_values, saliency, rows, generator)
+        if not views:
+            raise ValueError(
+                f"substitution={self.substitution} shows the first view of an objective in place of the picture, and "
+                f"{type(self.objective).__name__} makes none: leave substitution and the preset out."
+            )
+        return pixel_values.index_copy(0, rows, views[0])
 
     def weighted(self, terms: dict[str, Tensor], guided: Tensor | float | None = None) -> Tensor:
         """

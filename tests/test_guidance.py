@@ -10,6 +10,7 @@ from sage_hf import SageTrainer, SageTrainingArguments, make_views
 from sage_hf.counting import StepCounts, count_rows
 from sage_hf.data import SaliencyCollator
 from sage_hf.guidance import Guide
+from sage_hf.objectives import Objective
 from sage_hf.tasks import Task
 from tests.conftest import Rows, make_args, make_model
 
@@ -105,6 +106,19 @@ def test_substitution_is_a_probability_and_follows_the_seed(tmp_path, rows):
         changed += int((~torch.isclose(first, logits, atol=1e-6).all(dim=1)).sum())
     # 360 draws: 90 expected, and a standard deviation of 8.2
     assert 60 < changed < 120
+
+
+def test_an_objective_without_views_has_none_to_show(tmp_path, rows):
+    class Nothing(Objective):
+        names, weights = ("nothing",), {"nothing": 1.0}
+
+        def terms(self, anchor, *views, batch):
+            return {"nothing": anchor.logits.sum(dim=1)}
+
+    args = make_args(tmp_path, preset="fast")
+    trainer = SageTrainer(model=make_model("vit"), args=args, objective=Nothing())
+    with pytest.raises(ValueError, match="Nothing makes none: leave substitution and the preset out"):
+        guide(trainer, rows)
 
 
 def test_pictures_of_the_batch_are_left_alone(tmp_path, rows):

@@ -147,7 +147,7 @@ class Objective(Protocol):
     ) -> tuple[Tensor, ...]:
         """
         Pictures to encode beside the batch itself, each (len(rows), channels, height, width), given what `maps`
-        returned.
+        returned. With `substitution`, the first stands in place of the picture in rows that are not guided.
         """
         return ()
 
