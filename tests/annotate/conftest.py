@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,7 +73,14 @@ def serving(*arguments, program=("-m", "sage_hf", "annotate")):
     if importlib.util.find_spec("gradio") is None:
         pytest.skip("the extra `annotate` is not installed")
     command = [sys.executable, *program, *map(str, arguments), "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        # Tests that run in the background of a shell ignore it, and what they start would as well.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads are started here
+    )
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
