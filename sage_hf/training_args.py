@@ -19,7 +19,7 @@ from .tasks import SINGLE_LABEL
 UNSET: dict[str, Any] = {"guidance_one_in": 1, "substitution": 0.0}
 """Of settings that a preset may have."""
 PRESETS: dict[str, dict[str, Any]] = {"full": {}, "fast": {"guidance_one_in": 6, "substitution": 0.7}}
-"""From the figures of `training/benchmarks/fast.json`."""
+"""What `"fast"` keeps is measured by `training/benchmarks/fast_preset.py`."""
 
 
 def _is_positive(text: str) -> bool:

@@ -128,7 +128,11 @@ def parse(argv: list[str]) -> tuple[RunArguments, SageTrainingArguments]:
         `ValueError`: the file isn't a mapping, or has a key that is no argument.
         `SystemExit`: as argparse does, for flags.
     """
-    run_args, args = _parser(argv).parse_args_into_dataclasses(args=argv, look_for_args_file=False)
+    return _parsed(_parser(argv), argv)
+
+
+def _parsed(parser: HfArgumentParser, argv: list[str]) -> tuple[RunArguments, SageTrainingArguments]:
+    run_args, args = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
     run_args.model, run_args.dataset = (os.path.expanduser(path) for path in (run_args.model, run_args.dataset))
     return run_args, args
 
@@ -154,7 +158,7 @@ def run(argv: list[str]) -> int:
         if unknown:
             raise ValueError(f"Neither training nor accelerate launch knows {' '.join(unknown)}.")
         return launch(flags, ["train", *rest], use_cpu=trained.use_cpu)
-    run_args, args = parse(argv)
+    run_args, args = _parsed(parser, argv)
     if not run_args.json:
         if (results := train(run_args, args)) is not None:
             print(_summary(results))

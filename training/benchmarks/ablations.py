@@ -16,7 +16,6 @@ between the embedding and the triplet.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 import time
@@ -27,12 +26,12 @@ from typing import Any
 import digits_shortcut
 import torch
 import transformers
-from study import accuracy, hardware, logits
+from study import SAGE, Record, accuracy, hardware, logits
+from study_report import cell, interval
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from sage_hf import SageTrainer, SageTrainingArguments
-from sage_hf.evaluation import mean_interval
 from sage_hf.objectives import Encoding, GuidedRows, SageObjective
 
 OUT = Path(__file__).with_suffix(".json")
@@ -41,19 +40,7 @@ EPOCHS = 20
 RATES = {"convnext": 5e-3, "vit": 3e-3}
 """Those that SAGE has in `digits_shortcut.py`."""
 SCORES = {"in_distribution": "in distribution", "shifted": "shifted"}
-DEFAULTS: dict[str, Any] = {
-    "degradation": "shuffle",
-    "distance": "cosine",
-    "margin": 0.2,
-    "triplet_weight": 1.0,
-    "consistency": "positive",
-    "divergence": "kl",
-    "temperature": 1.0,
-    "consistency_weight": 1.0,
-    "saliency_dilation": 0.0,
-    "guidance_interval": 1,
-}
-"""Written out, so that the record says what ran whatever the defaults are later."""
+DEFAULTS = SAGE | {"guidance_interval": 1}
 
 
 @dataclass(frozen=True)
@@ -63,13 +50,8 @@ class Projected(SageObjective):
     projection: nn.Module = field(default_factory=nn.Identity)
 
     def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows | None = None) -> dict[str, torch.Tensor]:
-        projected = [replace_embedding(one, self.projection(one.embedding)) for one in (anchor, *views)]
+        projected = [one._replace(embedding=self.projection(one.embedding)) for one in (anchor, *views)]
         return super().terms(*projected, batch=batch)
-
-
-def replace_embedding(encoding: Encoding, embedding: torch.Tensor) -> Encoding:
-    """The encoding with another embedding, (rows, dimension)."""
-    return Encoding(encoding.logits, embedding)
 
 
 class Schedule(TrainerCallback):
@@ -175,28 +157,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", default="", metavar="TEXT", help="only the changes with this in their name")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after the run that passes this time")
     options = parser.parse_args(argv)
-    record = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    record = Record(options.out)
     if options.command == "run":
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         torch.set_num_threads(1)
         versions = {one.__name__: one.__version__ for one in (torch, transformers)}
-        record |= {"hardware": hardware(), "versions": versions, "defaults": DEFAULTS, "epochs": EPOCHS}
+        record.content |= {"hardware": hardware(), "versions": versions, "defaults": DEFAULTS, "epochs": EPOCHS}
         started = time.perf_counter()
         for model in [options.model] if options.model else RATES:
             for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
                 for name, change in CHANGES.items():
                     key = {"model": model, "change": name, "seed": seed}
-                    done = any(all(run[field] == value for field, value in key.items()) for run in record["runs"])
-                    if done or options.only not in name:
+                    if record.has(key) or options.only not in name:
                         continue
                     if time.perf_counter() - started > 60 * options.minutes:
                         print(f"Time is up. The same command goes on.\n\n{table(record['runs'])}")
                         return
-                    record["runs"].append(key | train(model, change, seed))
-                    options.out.write_text(json.dumps(record, indent=1) + "\n")
-                    print(record["runs"][-1], flush=True)
-    print(table(record["runs"]))
+                    record.add(key | train(model, change, seed))
+                    print(record.runs[-1], flush=True)
+    print(table(record.runs))
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -219,14 +199,10 @@ def _by_seed(runs: list[dict[str, Any]], model: str, change: str) -> dict[int, d
 
 
 def _cells(own: dict[int, dict[str, float]], defaults: dict[int, dict[str, float]], score: str) -> tuple[str, str]:
-    values = [scores[score] for scores in own.values()]
-    mean = f"{sum(values) / len(values):.3f}"
+    mean = sum(scores[score] for scores in own.values()) / len(own)
     paired = [own[seed][score] - defaults[seed][score] for seed in own if seed in defaults]
-    if own is defaults or len(paired) < 2:
-        return mean, ""
-    difference, half_width = mean_interval(paired)
-    text = f"{difference:+.3f} ± {half_width:.3f}"
-    return mean, f"**{text}**" if abs(difference) > half_width else text
+    compared = own is not defaults and len(paired) > 1
+    return cell({"mean": mean}), cell(interval(paired), difference=True) if compared else ""
 
 
 if __name__ == "__main__":

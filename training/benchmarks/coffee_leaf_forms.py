@@ -12,7 +12,6 @@ the file holds.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
@@ -21,22 +20,10 @@ from typing import Any
 import coffee_leaf
 import torch
 import transformers
-from study import Run, hardware
+from study import SAGE, Record, Run, hardware
 
 from sage_hf.evaluation import mean_interval
 
-SAGE: dict[str, Any] = {
-    "degradation": "shuffle",
-    "distance": "cosine",
-    "margin": 0.2,
-    "triplet_weight": 1.0,
-    "consistency": "positive",
-    "divergence": "kl",
-    "temperature": 1.0,
-    "consistency_weight": 1.0,
-    "saliency_dilation": 0.0,
-}
-"""Written out, so that the record says what ran whatever the defaults are."""
 BACKGROUND = SAGE | {"degradation": "background", "saliency_dilation": 0.04}
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("none", {}),
@@ -87,34 +74,33 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after the run that passes this time")
     parser.add_argument("--table", action="store_true", help="train nothing, print the table of what is there")
     options = parser.parse_args(argv)
-    record = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    record = Record(options.out)
     if not options.table:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         torch.set_num_threads(1)
         started = time.perf_counter()
-        record |= {"hardware": hardware()}
+        record.content |= {"hardware": hardware()}
         leaves = coffee_leaf.load_leaves(options.data, options.checkpoint)
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
             for name, (method, settings) in FORMS.items():
                 if name != "none" and name not in options.only:
                     continue
                 key = {"name": name, "settings": settings, "seed": seed, "epochs": options.epochs}
-                if any(all(run[field] == value for field, value in key.items()) for run in record["runs"]):
+                if record.has(key):
                     continue
                 if time.perf_counter() - started > 60 * options.minutes:
                     print("Time is up. The same command goes on.")
-                    print(table(record["runs"]))
+                    print(table(record.runs))
                     return
                 rate = {"learning_rate": coffee_leaf.LEARNING_RATE}
                 run = Run("search", coffee_leaf.MODEL, "25 %", method, rate | settings, seed, options.epochs, False)
                 split = coffee_leaf.split_leaves(leaves, run)
                 model = coffee_leaf.train_model(leaves, run, split)
                 scores, _ = coffee_leaf.score(leaves, model, split.validation, split.healthy, 1)
-                record["runs"].append(key | {"scores": scores})
-                options.out.write_text(json.dumps(record, indent=1) + "\n")
+                record.add(key | {"scores": scores})
                 print(name, seed, scores, flush=True)
-    print(table(record["runs"]))
+    print(table(record.runs))
 
 
 def table(runs: list[dict[str, Any]]) -> str:

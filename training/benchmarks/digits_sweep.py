@@ -10,18 +10,18 @@ already are not repeated, so an interrupted sweep goes on where it stopped. `--t
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from study import Record
+from study_report import cell, interval
 
 import sage_hf
 from sage_hf.cli.quickstart import train_digits
 from sage_hf.data.digits import digits_with_shortcut
-from sage_hf.evaluation import mean_interval
 
 SPLITS = ("validation", "shifted_validation")
 # Written out, so that the record says what ran whatever the defaults are.
@@ -67,9 +67,9 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="train nothing, print the table of what is there")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    record = json.loads(args.out.read_text()) if args.out.exists() else {"runs": []}
+    record = Record(args.out)
     if not args.table:
-        record |= {
+        record.content |= {
             "versions": {"sage_hf": sage_hf.__version__, "torch": torch.__version__},
             "hardware": f"CPU, {platform.machine()}",
         }
@@ -79,13 +79,12 @@ def main() -> None:
                 if args.only not in name:
                     continue
                 key = {"name": name, "settings": settings, "seed": seed, "epochs": args.epochs}
-                if any(all(run[field] == value for field, value in key.items()) for run in record["runs"]):
+                if record.has(key):
                     continue
                 accuracy = train_digits(splits, seed=seed, epochs=args.epochs, evaluate_on=SPLITS, **settings)
-                record["runs"].append(key | {"accuracy": accuracy})
-                args.out.write_text(json.dumps(record, indent=1) + "\n")
+                record.add(key | {"accuracy": accuracy})
                 print(name, seed, accuracy, flush=True)
-    print(table(record["runs"]))
+    print(table(record.runs))
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -95,14 +94,9 @@ def table(runs: list[dict[str, Any]]) -> str:
         own = [run["accuracy"] for run in runs if run["name"] == name]
         if not own:
             continue
-        cells = [_interval([accuracy[split] for accuracy in own]) for split in SPLITS]
+        cells = [cell(interval(accuracy[split] for accuracy in own)) for split in SPLITS]
         lines.append(f"| {name} | {len(own)} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines)
-
-
-def _interval(values: list[float]) -> str:
-    mean, half_width = mean_interval(values)
-    return f"{mean:.3f} ± {half_width:.3f}" if len(values) > 1 else f"{mean:.3f}"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ CASES = {
 SCENARIO = "three times as long"
 
 
-def settings_of(name: str, method: str) -> dict[str, Any]:
+def chosen_settings(name: str, method: str) -> dict[str, Any]:
     """What the search of the other benchmark chose."""
     module, model, scenario, _ = CASES[name]
     (block, *_) = (one for one in blocks_of(module.STUDY, quick=False, model=model) if one.scenario == scenario)
@@ -59,7 +59,7 @@ STUDY = Study(
     models={
         name: Model(
             epochs=LONGER * module.STUDY.models[model].epochs,
-            search={method: [settings_of(name, method)] for method in ("none", "sage")},
+            search={method: [chosen_settings(name, method)] for method in ("none", "sage")},
         )
         for name, (module, model, _, _) in CASES.items()
     },

@@ -187,19 +187,24 @@ def main() -> None:
         "results": results,
         "limit": LIMIT,
         "settings": {"images": args.images, "rounds": args.rounds, "batch_size": args.batch_size} | AUGMENTATION,
-        "versions": {
-            "sage_hf": sage_hf.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "datasets": datasets.__version__,
-            "pillow": PIL.__version__,
-            "python": platform.python_version(),
-        },
-        "hardware": f"{platform.machine()} CPU, {os.cpu_count()} cores",
     }
+    conclude(record, args, table(results))
+
+
+def conclude(record: dict[str, Any], args: argparse.Namespace, text: str) -> None:
+    """Add to a record what it was measured on, write it to `args.out`, and print it for `args.json`, or the text."""
+    record["versions"] = {
+        "sage_hf": sage_hf.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "datasets": datasets.__version__,
+        "pillow": PIL.__version__,
+        "python": platform.python_version(),
+    }
+    record["hardware"] = f"{platform.machine()} CPU, {os.cpu_count()} cores"
     if args.out:
         args.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record, indent=1) if args.json else table(results))
+    print(json.dumps(record, indent=1) if args.json else text)
 
 
 def table(results: list[dict[str, Any]]) -> str:

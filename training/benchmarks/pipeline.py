@@ -17,11 +17,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,13 +25,11 @@ from typing import Any
 
 import datasets
 import numpy as np
-import PIL
 import torch
-import transformers
+from loader import conclude, heat, photograph
 from PIL import Image, ImageEnhance
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-import sage_hf
 from sage_hf import AlignedTransform, SaliencyCollator
 from sage_hf.data.dataset import Augmentation, TransformedDataset
 from sage_hf.data.jitter import jittered
@@ -44,9 +38,6 @@ from sage_hf.data.replay import Change, _looked_up, _resized
 from sage_hf.data.row_pictures import decoded
 from sage_hf.data.saliency import saliency_map
 from sage_hf.data.transforms import crop_map, picture_bands
-
-sys.path.insert(0, str(Path(__file__).parent))  # where the module is not run as a script
-from loader import heat, photograph
 
 SIDE, BATCH = 224, 8
 SIZES = {"640x480": (640, 480), "1632x1224": (1632, 1224)}
@@ -210,19 +201,8 @@ def main(argv: list[str] | None = None) -> None:
         "results": results,
         "ways": [row for _, rows in measured for row in rows],
         "settings": {"side": SIDE, "batch_size": BATCH, "rounds": rounds} | AUGMENTATION,
-        "versions": {
-            "sage_hf": sage_hf.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "datasets": datasets.__version__,
-            "pillow": PIL.__version__,
-            "python": platform.python_version(),
-        },
-        "hardware": f"{platform.machine()} CPU, {os.cpu_count()} cores",
     }
-    if args.out:
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record, indent=1) if args.json else table(results))
+    conclude(record, args, table(results))
 
 
 def table(results: list[dict[str, Any]]) -> str:

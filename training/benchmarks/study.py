@@ -40,6 +40,18 @@ from sage_hf.training_args import PRESETS
 HERE = Path(__file__).parent
 VALIDATION = "validation"
 """The score that settings are chosen by; higher is better."""
+SAGE: dict[str, Any] = {
+    "degradation": "shuffle",
+    "distance": "cosine",
+    "margin": 0.2,
+    "triplet_weight": 1.0,
+    "consistency": "positive",
+    "divergence": "kl",
+    "temperature": 1.0,
+    "consistency_weight": 1.0,
+    "saliency_dilation": 0.0,
+}
+"""The defaults of SAGE, written out, so that a record says what ran whatever they are later."""
 
 
 def base_and_variant(method: str) -> tuple[str, str]:
@@ -171,6 +183,38 @@ class Study:
         return {name: importlib.metadata.version(name) for name in names}
 
 
+def matching(runs: Sequence[dict[str, Any]], key: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The runs of a key, in their order."""
+    return [run for run in runs if all(run[name] == value for name, value in key.items())]
+
+
+class Record:
+    """
+    Runs in one JSON file, with what they were computed on, so that an interrupted comparison goes on where it stopped.
+
+    For comparisons that are no [`Study`]: without a search, and without tests.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": []}
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """All that were done."""
+        runs: list[dict[str, Any]] = self.content["runs"]
+        return runs
+
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Whether a run of that key was done."""
+        return bool(matching(self.runs, key))
+
+    def add(self, run: dict[str, Any]) -> None:
+        """Append a run, and write the file."""
+        self.runs.append(run)
+        self.path.write_text(json.dumps(self.content, indent=1) + "\n")
+
+
 class Runs:
     """Runs in a file of JSON lines, so that an interrupted benchmark goes on where it stopped."""
 
@@ -185,7 +229,7 @@ class Runs:
 
     def find(self, **key: Any) -> list[dict[str, Any]]:
         """The runs of that key, in their order."""
-        return [line for line in self.lines if all(line[name] == value for name, value in key.items())]
+        return matching(self.lines, key)
 
     def add(self, run: Run, **more: Any) -> None:
         """Append a run to the file."""

@@ -128,9 +128,9 @@ def table(study: Study, rows: list[dict[str, Any]], title: str) -> str:
     for row in _with(figures, rows):
         first = row["figures"][figures[0].key]
         cells = [row["model"], row["scenario"], row["method"], str(len(row["seeds"]))]
-        cells += [_cell(row["figures"][figure.key]) for figure in figures]
-        cells += [_cell(first.get("share"))] if share else []
-        cells += [_cell(first.get(f"to {other}"), difference=True) for other in REFERENCES]
+        cells += [cell(row["figures"][figure.key]) for figure in figures]
+        cells += [cell(first.get("share"))] if share else []
+        cells += [cell(first.get(f"to {other}"), difference=True) for other in REFERENCES]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -140,7 +140,8 @@ def _with(figures: tuple[Figure, ...], rows: list[dict[str, Any]]) -> list[dict[
     return [row for row in rows if all(figure.key in row["figures"] for figure in figures)]
 
 
-def _cell(value: Interval | None, *, difference: bool = False) -> str:
+def cell(value: Interval | None, *, difference: bool = False) -> str:
+    """A mean with its interval for a table; a difference has a sign, and is bold if its interval leaves out zero."""
     if value is None:
         return ""
     half = value.get("half_width")

@@ -20,7 +20,6 @@ nothing here is part of the tests of the benchmarks.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
@@ -31,11 +30,11 @@ import digits_shortcut
 import torch
 import torch.nn.functional as F
 import transformers
-from study import accuracy, hardware, logits
+from study import Record, accuracy, hardware, logits
+from study_report import cell, interval
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from sage_hf.evaluation import mean_interval
 from sage_hf.objectives import Encoding, SageObjective
 from sage_hf.views import make_views
 
@@ -171,24 +170,23 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a try: one epoch, which says nothing")
     parser.add_argument("--table", action="store_true", help="train nothing, print the table of what is there")
     options = parser.parse_args(argv)
-    record = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    record = Record(options.out)
     if not options.table:
         transformers.logging.set_verbosity_error()
         torch.set_num_threads(1)
         versions = {one.__name__: one.__version__ for one in (torch, transformers)}
-        record |= {"hardware": hardware(), "versions": versions}
+        record.content |= {"hardware": hardware(), "versions": versions}
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
             for name, task in TASKS.items():
                 own = task | ({"epochs": 1} if options.quick else {})
                 for mode in MODES:
                     key = {"task": name, "mode": mode, "seed": seed, "epochs": own["epochs"]}
-                    if any(all(run[field] == value for field, value in key.items()) for run in record["runs"]):
+                    if record.has(key):
                         continue
                     score, seconds = train(own, mode, seed)
-                    record["runs"].append(key | {"score": score, "seconds": round(seconds, 2)})
-                    options.out.write_text(json.dumps(record, indent=1) + "\n")
+                    record.add(key | {"score": score, "seconds": round(seconds, 2)})
                     print(name, mode, seed, round(score, 3), flush=True)
-    print(table(record["runs"]))
+    print(table(record.runs))
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -201,12 +199,9 @@ def table(runs: list[dict[str, Any]]) -> str:
             if not scores:
                 continue
             means[mode] = sum(scores) / len(scores)
-            text = f"{means[mode]:.3f}"
-            if len(scores) > 1:
-                text += f" ± {mean_interval(scores)[1]:.3f}"
             gain = means.get("pixels", means[mode]) - means.get("none", means[mode])
             share = f"{(means[mode] - means['none']) / gain:.2f}" if gain and "none" in means else ""
-            lines.append(f"| {name} | {mode} | {len(scores)} | {text} | {share} |")
+            lines.append(f"| {name} | {mode} | {len(scores)} | {cell(interval(scores))} | {share} |")
     return "\n".join(lines)
 
 
