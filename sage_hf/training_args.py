@@ -16,9 +16,12 @@ from .objectives import GUIDANCE, Objective
 from .objectives.base import describe
 from .tasks import SINGLE_LABEL
 
-UNSET: dict[str, Any] = {"guidance_one_in": 1, "substitution": 0.0}
+UNSET: dict[str, Any] = {"guidance_one_in": 1, "substitution": 0.0, "triplet_weight": 1.0}
 """Of settings that a preset may have."""
-PRESETS: dict[str, dict[str, Any]] = {"full": {}, "fast": {"guidance_one_in": 6, "substitution": 0.7}}
+PRESETS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "fast": {"guidance_one_in": 8, "substitution": 0.7, "triplet_weight": 3.0},
+}
 """What `"fast"` keeps is measured by `training/benchmarks/fast_preset.py`."""
 
 
@@ -55,7 +58,7 @@ class SageTrainingArguments(TrainingArguments):
             that is a small part of the picture, such as lesions).
         distance (`str`, *optional*, defaults to `"cosine"`): of embeddings: `"cosine"` or `"euclidean"`.
         margin (`float`, *optional*, defaults to 0.2): of the triplet term.
-        triplet_weight (`float`, *optional*, defaults to 1.0): weight of the triplet term.
+        triplet_weight (`float`, *optional*): weight of the triplet term; 1 if neither given nor part of the preset.
         consistency (`str`, *optional*, defaults to `"positive"`):
             `"both"`, `"positive"`, `"uniform"` or `"none"`; the formulas are in [`SageObjective`].
         divergence (`str`, *optional*, defaults to `"kl"`): `"jsd"`, or `"kl"` with the picture's own prediction as
@@ -73,7 +76,8 @@ class SageTrainingArguments(TrainingArguments):
             neither given nor part of the preset. For `"sage"` and `"augment"`, which make views.
         preset (`str`, *optional*, defaults to `"full"`):
             Settings that go together, for those that are not given: `"full"` has none; `"fast"` is
-            `guidance_one_in=6` and `substitution=0.7`, at 1.3 times the cost of plain fine-tuning.
+            `guidance_one_in=8`, `substitution=0.7` and `triplet_weight=3.0`, at 1.2 times the cost of plain
+            fine-tuning. Settings of `"sage"` alone are left out for other guidances.
         saliency_control (`str`, *optional*, defaults to `"none"`):
             `"inverted"`, `"shuffled"`, `"center_gaussian"` or `"random_blobs"` (of equal area) in place of the maps,
             to see whether a gain comes from where humans looked.
@@ -154,7 +158,9 @@ class SageTrainingArguments(TrainingArguments):
     degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean, shuffle or background."})
     distance: str = field(default="cosine", metadata={"help": "cosine or euclidean."})
     margin: float = field(default=0.2, metadata={"help": "Margin of the triplet term."})
-    triplet_weight: float = field(default=1.0, metadata={"help": "Weight of the triplet term."})
+    triplet_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the triplet term; 1, if the preset has none."}
+    )
     consistency: str = field(default="positive", metadata={"help": "both, positive, uniform or none."})
     divergence: str = field(default="kl", metadata={"help": "jsd, or kl with the picture's own prediction as target."})
     temperature: float = field(default=1.0, metadata={"help": "Divides the logits in the consistency term."})
@@ -170,7 +176,7 @@ class SageTrainingArguments(TrainingArguments):
         metadata={"help": "Probability of x+ in place of x in annotated rows that a step does not guide."},
     )
     preset: str = field(
-        default="full", metadata={"help": "full, or fast: guidance_one_in and substitution for little more cost."}
+        default="full", metadata={"help": "full, or fast: settings that go together, for little more cost."}
     )
     saliency_control: str = field(
         default="none", metadata={"help": "inverted, shuffled, center_gaussian or random_blobs in place of the maps."}
@@ -240,7 +246,9 @@ class SageTrainingArguments(TrainingArguments):
         for name, choices in named.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"Unknown {name} {value!r}. Choose one of {', '.join(choices)}.")
-        for name, value in (UNSET | PRESETS[self.preset]).items():
+        others = self._settings_of_others()
+        preset = {name: value for name, value in PRESETS[self.preset].items() if name not in others}
+        for name, value in (UNSET | preset).items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
         if not isinstance(self.degradation, str):
@@ -291,17 +299,22 @@ class SageTrainingArguments(TrainingArguments):
 
     def _check_settings(self) -> None:
         """Refuse what is set for another guidance than the chosen one: it would do nothing."""
+        defaults = {one.name: one.default for one in fields(self)} | UNSET
+        for name, other in self._settings_of_others().items():
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is a setting of guidance={other!r}, and guidance="
+                    f"{self.guidance!r} does not read it. Leave it out."
+                )
+
+    def _settings_of_others(self) -> dict[str, str]:
+        """Settings that the chosen guidance does not read, and a guidance that does; `"none"` takes them all."""
         if self.guidance == "none":
-            return
+            return {}
         own = {one.name for one in fields(GUIDANCE[self.guidance])}
-        settings = {one.name: one.default for one in fields(self)}
-        for other, kind in GUIDANCE.items():
-            for name in (one.name for one in fields(kind) if one.name in settings and one.name not in own):
-                if getattr(self, name) != settings[name]:
-                    raise ValueError(
-                        f"{name}={getattr(self, name)!r} is a setting of guidance={other!r}, and guidance="
-                        f"{self.guidance!r} does not read it. Leave it out."
-                    )
+        settings = {one.name for one in fields(self)} - own
+        kinds = reversed(GUIDANCE.items())  # so that the first one that reads a setting names it
+        return {one.name: other for other, kind in kinds for one in fields(kind) if one.name in settings}
 
     def objective(self, problem_type: str = SINGLE_LABEL) -> Objective | None:
         """

@@ -12,6 +12,7 @@ from sage_hf.data import SaliencyCollator
 from sage_hf.guidance import Guide
 from sage_hf.objectives import Objective
 from sage_hf.tasks import Task
+from sage_hf.training_args import PRESETS
 from tests.conftest import Rows, make_args, make_model
 
 ANNOTATED = (0, 2, 3, 5, 8, 9, 12)
@@ -135,12 +136,17 @@ def test_a_preset_fills_in_what_is_not_given(tmp_path):
     own = make_args(tmp_path, preset="fast", guidance_one_in=2)
     assert (own.guidance_one_in, own.substitution) == (2, fast.substitution)
     assert make_args(tmp_path, preset="fast", substitution=0.0).substitution == 0
+    assert (full.triplet_weight, fast.triplet_weight) == (1.0, 3.0)
+    assert (full.objective().triplet_weight, fast.objective().triplet_weight) == (1.0, 3.0)
+    assert make_args(tmp_path, preset="fast", triplet_weight=1.0).triplet_weight == 1
+    augment = make_args(tmp_path, preset="fast", guidance="augment")  # which has no triplet
+    assert (augment.guidance_one_in, augment.triplet_weight) == (fast.guidance_one_in, 1.0)
     assert fast.sage_settings()["guidance_one_in"] == fast.guidance_one_in
     saved = json.loads(fast.to_json_string())
     again = SageTrainingArguments(
-        output_dir=str(tmp_path), **{name: saved[name] for name in ("preset", "guidance_one_in", "substitution")}
+        output_dir=str(tmp_path), **{name: saved[name] for name in ("preset", *PRESETS["fast"])}
     )
-    assert (again.preset, again.guidance_one_in) == ("fast", fast.guidance_one_in)
+    assert (again.preset, again.guidance_one_in, again.triplet_weight) == ("fast", fast.guidance_one_in, 3.0)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def benchmarks_page(pictures: Path) -> str:
     lines = [LEAD, *_quickstart()]
     for script in sorted(FOLDER.glob("*.py")):
         folder = script.with_suffix("")
-        body = _folder(folder, pictures) if folder.is_dir() else _table_of(script)
+        body = _folder(folder, pictures) if folder.is_dir() else tables_of(script)
         if body:
             lines += [f"## {_title(folder, script)}", "", *_about(script), *body, ""]
     for folder in sorted(path.parent for path in FOLDER.rglob("table.md")):
@@ -120,7 +120,7 @@ def _without_links(text: str) -> str:
     return re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
 
 
-def _table_of(script: Path) -> list[str]:
+def tables_of(script: Path) -> list[str]:
     """The tables that a script makes of the results beside it, `NAME.json` and `NAME_DEVICE.json`."""
     lines: list[str] = []
     for path in sorted(script.parent.glob(f"{script.stem}*.json")):

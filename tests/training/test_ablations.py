@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sage_hf import SageTrainingArguments
+from sage_hf.forwarding import has_batch_norm
 from sage_hf.objectives import Encoding, SageObjective
 from tests.conftest import load_script
 
@@ -14,7 +15,7 @@ def ablations():
 
 
 def test_every_change_is_one_that_can_be_trained(ablations, tmp_path):
-    for change in ablations.CHANGES.values():
+    for change in [*ablations.CHANGES.values(), *ablations.BATCH_NORM_CHANGES.values()]:
         own = {name: value for name, value in change.items() if name not in ("schedule", "projection")}
         SageTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **ablations.DEFAULTS | own)
 
@@ -42,16 +43,27 @@ def test_a_projection_is_what_the_triplet_compares(ablations):
 def test_runs_are_scored_and_not_repeated(ablations, tmp_path, monkeypatch, capsys, only):
     rows = ablations.digits_shortcut.load_digits(0.99, 0, rows=48)
     monkeypatch.setattr(ablations.digits_shortcut, "load_digits", lambda correlation, seed: rows)
-    monkeypatch.setattr(ablations, "EPOCHS", 1)
     out = tmp_path / "ablations.json"
-    arguments = ["run", "--out", str(out), "--model", "vit", "--seeds", "1", "--only", only]
+    arguments = ["run", "--out", str(out), "--model", "vit", "--seeds", "1", "--epochs", "1", "--only", only]
     ablations.main(arguments)
     record = json.loads(out.read_text())
-    (run,) = record["runs"]
-    assert set(ablations.SCORES) <= set(run)
+    assert {run["change"] for run in record["runs"]} == {"none", "defaults", only}
+    assert all(set(ablations.SCORES) <= set(run) for run in record["runs"])
     monkeypatch.setattr(ablations, "train", None)
     ablations.main(arguments)
     assert f"| vit | {only} | 1 |" in capsys.readouterr().out
+    monkeypatch.setitem(ablations.CHANGES, "new", {})
+    ablations.main([*arguments, "--only", "new", "--minutes", "0"])
+    assert "Time is up" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        ablations.main([*arguments, "--epochs", "2"])
+    assert "has runs of 1 epochs" in capsys.readouterr().err
+
+
+def test_the_resnet_is_asked_about_batch_normalisation_alone(ablations):
+    assert has_batch_norm(ablations.make_model("resnet"))
+    assert not has_batch_norm(ablations.make_model("convnext"))
+    assert set(ablations.changes_of("resnet")) == {"none", "defaults", ablations.ONE_PASS}
 
 
 def test_the_table_pairs_by_seed(ablations):

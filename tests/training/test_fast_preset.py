@@ -59,5 +59,5 @@ def test_a_quick_run_writes_a_report(fast_preset, tmp_path, capsys):
 
 
 def test_the_documentation_has_the_figures_of_the_preset():
-    documented = " and ".join(f"`{name}={value}`" for name, value in PRESETS["fast"].items())
-    assert documented in " ".join((SageTrainingArguments.__doc__ or "").split())
+    *settings, last = (f"`{name}={value}`" for name, value in PRESETS["fast"].items())
+    assert f"{', '.join(settings)} and {last}" in " ".join((SageTrainingArguments.__doc__ or "").split())

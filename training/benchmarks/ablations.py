@@ -2,15 +2,17 @@
 One change at a time to SAGE's defaults, on the validation digits of `digits_shortcut.py`: what each choice is worth.
 
     python training/benchmarks/ablations.py run [--model convnext] [--seeds 5] [--minutes 30]
+    python training/benchmarks/ablations.py run --model convnext --epochs 60 --only "one in" \
+        --out training/benchmarks/ablations_long.json
     python training/benchmarks/ablations.py table
 
 Data, models, budget and learning rates are those of `digits_shortcut.py` at a correlation of 0.99; seeds count from
 4000, which neither its search nor its tests use, and test digits are not read. A run is scored by its accuracy on
 validation digits with colours as in training ("in distribution") and with random ones ("shifted"). Differences to the
-defaults are paired by seed.
+defaults are paired by seed. The second command trains three times as long: what the preset `fast` was made of.
 
 Two choices are no settings of SAGE, and are measured here alone: a schedule of the weights, and a trained projection
-between the embedding and the triplet.
+between the embedding and the triplet. What becomes of batch normalisation is asked of a small ResNet, which has it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,13 @@ import transformers
 from study import SAGE, Record, accuracy, hardware, logits
 from study_report import cell, interval
 from torch import nn
-from transformers import PrinterCallback, TrainerCallback, set_seed
+from transformers import (
+    PrinterCallback,
+    ResNetConfig,
+    ResNetForImageClassification,
+    TrainerCallback,
+    set_seed,
+)
 
 from sage_hf import SageTrainer, SageTrainingArguments
 from sage_hf.objectives import Encoding, GuidedRows, SageObjective
@@ -37,8 +45,8 @@ from sage_hf.objectives import Encoding, GuidedRows, SageObjective
 OUT = Path(__file__).with_suffix(".json")
 FIRST_SEED = 4000
 EPOCHS = 20
-RATES = {"convnext": 5e-3, "vit": 3e-3}
-"""Those that SAGE has in `digits_shortcut.py`."""
+RATES = {"convnext": 5e-3, "vit": 3e-3, "resnet": 5e-3}
+"""Those that SAGE has in `digits_shortcut.py`; the ResNet, which is not there, has the ConvNeXt's."""
 SCORES = {"in_distribution": "in distribution", "shifted": "shifted"}
 DEFAULTS = SAGE | {"guidance_interval": 1}
 
@@ -104,18 +112,47 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     **{f"every {value}. step": {"guidance_interval": value} for value in (2, 4, 8)},
     **{f"one in {value} rows": {"guidance_one_in": value} for value in (2, 6)},
-    "one in 6 rows, substitution 0.7 (fast)": {"preset": "fast"},
+    **{f"one in {value} rows, substitution 0.7": {"guidance_one_in": value, "substitution": 0.7} for value in (6, 8)},
+    "one in 6 rows, substitution 0.7, triplet weight 3.0": {
+        "guidance_one_in": 6,
+        "substitution": 0.7,
+        "triplet_weight": 3.0,
+    },
+    "one in 8 rows, substitution 0.7, triplet weight 3.0 (fast)": {"preset": "fast", "triplet_weight": 3.0},
     "one in 2 rows, substitution 0.5": {"guidance_one_in": 2, "substitution": 0.5},
     **{f"schedule {kind}": {"schedule": kind} for kind in ("late", "ramp", "early")},
     "projection head": {"projection": 64},
 }
+BASES = ("none", "defaults")
+ONE_PASS = "views normalised with the pictures, in one pass"
+BATCH_NORM_CHANGES = {"none": CHANGES["none"], "defaults": {}, ONE_PASS: {"view_forward": "concatenated"}}
+"""By default a model with batch normalisation gets the views in a pass, and with statistics, of their own."""
 
 
-def train(model_name: str, change: dict[str, Any], seed: int) -> dict[str, float]:
+def changes_of(model: str) -> dict[str, dict[str, Any]]:
+    """What is changed for a model, by name."""
+    return BATCH_NORM_CHANGES if model == "resnet" else CHANGES
+
+
+def make_model(kind: str) -> nn.Module:
+    """A model of `digits_shortcut.py`, or a ResNet of two stages, with as many channels as the ConvNeXt's."""
+    if kind != "resnet":
+        return digits_shortcut.make_model(kind)
+    config = ResNetConfig(
+        embedding_size=16,
+        hidden_sizes=[16, 32],
+        depths=[1, 1],
+        layer_type="basic",
+        num_labels=10 - digits_shortcut.UNKNOWN,
+    )
+    return ResNetForImageClassification(config)
+
+
+def train(model_name: str, change: dict[str, Any], seed: int, epochs: int = EPOCHS) -> dict[str, float]:
     """Train one model; its accuracies on validation digits."""
     splits = digits_shortcut.load_digits(0.99, seed)
     set_seed(seed)
-    model = digits_shortcut.make_model(model_name)
+    model = make_model(model_name)
     settings = DEFAULTS | {name: value for name, value in change.items() if name not in ("schedule", "projection")}
     objective = None
     if width := change.get("projection"):
@@ -127,7 +164,7 @@ def train(model_name: str, change: dict[str, Any], seed: int) -> dict[str, float
     with tempfile.TemporaryDirectory() as folder:
         args = SageTrainingArguments(
             output_dir=folder,
-            num_train_epochs=EPOCHS,
+            num_train_epochs=epochs,
             learning_rate=RATES[model_name],
             seed=seed,
             save_strategy="no",
@@ -154,27 +191,39 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="JSON file to write and go on from (%(default)s)")
     parser.add_argument("--model", choices=tuple(RATES), help="this one alone (default: all)")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each change (default: %(default)s)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the changes with this in their name")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the digits (default: %(default)s)")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="none, the defaults, and the changes with this in their name alone"
+    )
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after the run that passes this time")
     options = parser.parse_args(argv)
     record = Record(options.out)
     if options.command == "run":
+        if record.runs and record.content["epochs"] != options.epochs:
+            parser.error(
+                f"{options.out} has runs of {record.content['epochs']} epochs: give others a file of their own."
+            )
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         torch.set_num_threads(1)
         versions = {one.__name__: one.__version__ for one in (torch, transformers)}
-        record.content |= {"hardware": hardware(), "versions": versions, "defaults": DEFAULTS, "epochs": EPOCHS}
+        record.content |= {
+            "hardware": hardware(),
+            "versions": versions,
+            "defaults": DEFAULTS,
+            "epochs": options.epochs,
+        }
         started = time.perf_counter()
         for model in [options.model] if options.model else RATES:
             for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-                for name, change in CHANGES.items():
+                for name, change in changes_of(model).items():
                     key = {"model": model, "change": name, "seed": seed}
-                    if record.has(key) or options.only not in name:
+                    if record.has(key) or (name not in BASES and options.only not in name):
                         continue
                     if time.perf_counter() - started > 60 * options.minutes:
-                        print(f"Time is up. The same command goes on.\n\n{table(record['runs'])}")
+                        print(f"Time is up. The same command goes on.\n\n{table(record.runs)}")
                         return
-                    record.add(key | train(model, change, seed))
+                    record.add(key | train(model, change, seed, options.epochs))
                     print(record.runs[-1], flush=True)
     print(table(record.runs))
 
@@ -186,7 +235,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         f"|---|---|---:|{'---:|' * 2 * len(SCORES)}",
     ]
     for model in RATES:
-        own = {name: _by_seed(runs, model, name) for name in CHANGES}
+        own = {name: _by_seed(runs, model, name) for name in changes_of(model)}
         for name, scores in own.items():
             if scores:
                 cells = [cell for score in SCORES for cell in _cells(scores, own["defaults"], score)]

@@ -180,7 +180,7 @@ STUDY = Study(
     train=train,
     models={
         "mlp": Model(epochs=30, search=search(1e-3, 3e-3), search_seeds=(1000, 1001)),
-        "vit": Model(epochs=10, search=search(3e-3, 6e-3)),
+        "vit": Model(epochs=30, search=search(3e-3, 6e-3), search_seeds=(1000, 1001)),
     },
     blocks=(
         Block("mlp", "random shades", (*MLP_METHODS, *CONTROLS)),
