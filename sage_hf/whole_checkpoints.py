@@ -7,7 +7,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -19,6 +19,9 @@ logger = logging.get_logger(__name__)
 
 SCRATCH = ".saving"
 """Folder in the output folder where a checkpoint lies until it is whole."""
+
+REPLACED = "replaced-"
+"""How the name of a checkpoint begins, there, that a new one of the same step takes the place of."""
 
 SENTINEL = "checkpoint-is-incomplete.txt"
 """What transformers' own just-in-time checkpoints hold until they are whole."""
@@ -108,6 +111,7 @@ def resumed_checkpoint(resume_from_checkpoint: str | bool | None, output_dir: st
     Raises:
         `ValueError`: there is no whole checkpoint, or the one that is named is not whole.
     """
+    restore_replaced(Path(output_dir))
     if resume_from_checkpoint in (None, False):
         return None
     if resume_from_checkpoint is True or resume_from_checkpoint == AUTO:
@@ -148,12 +152,26 @@ def complete(written: Path, target: Path) -> None:
         _sync(path)
     replaced = None
     if target.exists():
-        replaced = written.with_name(f"replaced-{target.name}")
+        replaced = written.with_name(f"{REPLACED}{target.name}")
         target.rename(replaced)
     written.rename(target)
     _sync(target.parent)
     if replaced is not None:
         shutil.rmtree(replaced)
+
+
+def restore_replaced(output_dir: Path) -> None:
+    """
+    Give a checkpoint its name back that lost it in [`complete`], if the run was killed before the new one had it.
+
+    Args:
+        output_dir (`Path`): the run's folder.
+    """
+    for replaced in (output_dir / SCRATCH).glob(f"{REPLACED}*"):
+        target = output_dir / replaced.name.removeprefix(REPLACED)
+        if not target.exists():
+            with suppress(FileNotFoundError):  # another process of the run did it
+                replaced.rename(target)
 
 
 def remove_old_checkpoints(last: Path, limit: int | None, *kept: str | Path) -> None:

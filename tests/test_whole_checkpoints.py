@@ -9,7 +9,14 @@ import subprocess
 import pytest
 import torch
 
-from sage_hf.whole_checkpoints import SCRATCH, SENTINEL, complete, last_whole_checkpoint, why_incomplete
+from sage_hf.whole_checkpoints import (
+    SCRATCH,
+    SENTINEL,
+    complete,
+    last_whole_checkpoint,
+    resumed_checkpoint,
+    why_incomplete,
+)
 from tests.conftest import make_dataset
 from tests.test_trainer import make_trainer
 
@@ -179,6 +186,19 @@ def test_one_of_the_same_name_is_replaced_at_once(tmp_path):
     complete(tmp_path / SCRATCH / "checkpoint-1", tmp_path / "checkpoint-1")
     assert (tmp_path / "checkpoint-1" / "file").read_text() == "new"
     assert not any((tmp_path / SCRATCH).iterdir())
+
+
+def test_one_that_lost_its_name_to_a_killed_run_gets_it_back(run, processor):
+    last, _ = last_whole_checkpoint(run)
+    nameless = run / SCRATCH / f"replaced-{last.name}"
+    nameless.parent.mkdir(exist_ok=True)
+    last.rename(nameless)  # and killed before the new one was renamed
+    assert resumed_checkpoint(True, run) == str(last)
+    assert not nameless.exists()
+    shutil.copytree(last, nameless)  # killed after it was: the new one stays
+    (last / "new").touch()
+    assert resumed_checkpoint(None, run) is None
+    assert (last / "new").exists()
 
 
 def test_what_a_killed_run_left_is_cleared_away(run, processor):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 
 import numpy as np
-from PIL import Image
 
 from ..data.annotations.map_file import MapFile
+from ..data.map_png import grey_png
 from ..data.saliency import DataError
 
 Size = tuple[int, int]
@@ -65,9 +64,7 @@ def png_of(values: np.ndarray) -> bytes | None:
     """A map as a grey PNG file, `None` if it is blank."""
     if not values.any():
         return None
-    buffer = io.BytesIO()
-    Image.fromarray(values).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return grey_png(values)
 
 
 def values_of(png: bytes, size: Size) -> np.ndarray:
