@@ -1,7 +1,9 @@
 import json
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from sage_hf import SageTrainingArguments
 from sage_hf.forwarding import has_batch_norm
@@ -16,7 +18,7 @@ def ablations():
 
 def test_every_change_is_one_that_can_be_trained(ablations, tmp_path):
     for change in [*ablations.CHANGES.values(), *ablations.BATCH_NORM_CHANGES.values()]:
-        own = {name: value for name, value in change.items() if name not in ("schedule", "projection")}
+        own = {name: value for name, value in change.items() if name not in ablations.NO_SETTINGS}
         SageTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **ablations.DEFAULTS | own)
 
 
@@ -26,6 +28,14 @@ def test_every_change_is_one_that_can_be_trained(ablations, tmp_path):
 )
 def test_schedules(ablations, kind, factors):
     assert [ablations.factor_at(kind, done) for done in (0.0, 0.1, 0.2, 0.7, 0.9)] == factors
+
+
+def test_blurring_is_a_gaussian_filter(ablations):
+    saliency = torch.zeros(1, 33, 41)
+    saliency[0, 16, 20] = 1
+    found = ablations.blurred(saliency, 0.1)[0].numpy()
+    expected = gaussian_filter(saliency[0].numpy(), 3.3, truncate=10 / 3.3)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_projection_is_what_the_triplet_compares(ablations):
@@ -39,7 +49,7 @@ def test_a_projection_is_what_the_triplet_compares(ablations):
     assert terms["triplet"].requires_grad
 
 
-@pytest.mark.parametrize("only", ["schedule late", "projection head", "none"])
+@pytest.mark.parametrize("only", ["schedule late", "projection head", "maps blurred by 0.1"])
 def test_runs_are_scored_and_not_repeated(ablations, tmp_path, monkeypatch, capsys, only):
     rows = ablations.digits_shortcut.load_digits(0.99, 0, rows=48)
     monkeypatch.setattr(ablations.digits_shortcut, "load_digits", lambda correlation, seed: rows)
@@ -47,11 +57,12 @@ def test_runs_are_scored_and_not_repeated(ablations, tmp_path, monkeypatch, caps
     arguments = ["run", "--out", str(out), "--model", "vit", "--seeds", "1", "--epochs", "1", "--only", only]
     ablations.main(arguments)
     record = json.loads(out.read_text())
-    assert {run["change"] for run in record["runs"]} == {"none", "defaults", only}
+    (change,) = (name for name in ablations.CHANGES if name.startswith(only))
+    assert {run["change"] for run in record["runs"]} == {"none", "defaults", change}
     assert all(set(ablations.SCORES) <= set(run) for run in record["runs"])
     monkeypatch.setattr(ablations, "train", None)
     ablations.main(arguments)
-    assert f"| vit | {only} | 1 |" in capsys.readouterr().out
+    assert f"| vit | {change} | 1 |" in capsys.readouterr().out
     monkeypatch.setitem(ablations.CHANGES, "new", {})
     ablations.main([*arguments, "--only", "new", "--minutes", "0"])
     assert "Time is up" in capsys.readouterr().out

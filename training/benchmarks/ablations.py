@@ -11,8 +11,9 @@ Data, models, budget and learning rates are those of `digits_shortcut.py` at a c
 validation digits with colours as in training ("in distribution") and with random ones ("shifted"). Differences to the
 defaults are paired by seed. The second command trains three times as long: what the preset `fast` was made of.
 
-Two choices are no settings of SAGE, and are measured here alone: a schedule of the weights, and a trained projection
-between the embedding and the triplet. What becomes of batch normalisation is asked of a small ResNet, which has it.
+Three choices are no settings of SAGE, and are measured here alone: a schedule of the weights, a trained projection
+between the embedding and the triplet, and maps that are blurred before they are used. What becomes of batch
+normalisation is asked of a small ResNet, which has it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 import digits_shortcut
 import torch
 import transformers
+from kornia.filters import gaussian_blur2d
 from study import SAGE, Record, accuracy, hardware, logits
 from study_report import cell, interval
 from torch import nn
@@ -122,7 +124,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "one in 2 rows, substitution 0.5": {"guidance_one_in": 2, "substitution": 0.5},
     **{f"schedule {kind}": {"schedule": kind} for kind in ("late", "ramp", "early")},
     "projection head": {"projection": 64},
+    **{f"maps blurred by {share} of the side": {"softness": share} for share in (0.04, 0.1)},
 }
+NO_SETTINGS = ("schedule", "projection", "softness")
+"""What a change may be besides settings of SAGE."""
 BASES = ("none", "defaults")
 ONE_PASS = "views normalised with the pictures, in one pass"
 BATCH_NORM_CHANGES = {"none": CHANGES["none"], "defaults": {}, ONE_PASS: {"view_forward": "concatenated"}}
@@ -148,12 +153,22 @@ def make_model(kind: str) -> nn.Module:
     return ResNetForImageClassification(config)
 
 
+def blurred(saliency: torch.Tensor, share: float) -> torch.Tensor:
+    """A map (1, height, width) after a Gaussian filter whose standard deviation is a share of the shorter side."""
+    sigma = share * min(saliency.shape[-2:])
+    size = 2 * math.ceil(3 * sigma) + 1
+    return gaussian_blur2d(saliency.unsqueeze(0), size, (sigma, sigma), border_type="replicate").squeeze(0)
+
+
 def train(model_name: str, change: dict[str, Any], seed: int, epochs: int = EPOCHS) -> dict[str, float]:
     """Train one model; its accuracies on validation digits."""
     splits = digits_shortcut.load_digits(0.99, seed)
+    rows = splits["train"]
+    if share := change.get("softness"):
+        rows = [row | {"saliency": blurred(row["saliency"], share)} for row in rows]
     set_seed(seed)
     model = make_model(model_name)
-    settings = DEFAULTS | {name: value for name, value in change.items() if name not in ("schedule", "projection")}
+    settings = DEFAULTS | {name: value for name, value in change.items() if name not in NO_SETTINGS}
     objective = None
     if width := change.get("projection"):
         dimension = model.classifier.in_features  # type: ignore[union-attr]
@@ -173,7 +188,7 @@ def train(model_name: str, change: dict[str, Any], seed: int, epochs: int = EPOC
             disable_tqdm=True,
             **digits_shortcut.TRAINING | settings,
         )
-        trainer = SageTrainer(model, args, train_dataset=splits["train"], objective=objective)
+        trainer = SageTrainer(model, args, train_dataset=rows, objective=objective)
         trainer.remove_callback(PrinterCallback)
         if "schedule" in change:
             trainer.add_callback(Schedule(trainer, change["schedule"]))
