@@ -62,7 +62,7 @@ def test_runs_are_scored_and_not_repeated(ablations, tmp_path, monkeypatch, caps
     assert all(set(ablations.SCORES) <= set(run) for run in record["runs"])
     monkeypatch.setattr(ablations, "train", None)
     ablations.main(arguments)
-    assert f"| vit | {change} | 1 |" in capsys.readouterr().out
+    assert f"| {change} | 1 | " in capsys.readouterr().out
     monkeypatch.setitem(ablations.CHANGES, "new", {})
     ablations.main([*arguments, "--only", "new", "--minutes", "0"])
     assert "Time is up" in capsys.readouterr().out
@@ -78,11 +78,17 @@ def test_the_resnet_is_asked_about_batch_normalisation_alone(ablations):
 
 
 def test_the_table_pairs_by_seed(ablations):
-    def run(change, seed, value):
-        return {"model": "vit", "change": change, "seed": seed, "in_distribution": 0.5, "shifted": value}
+    def run(change, seed, value, model="vit"):
+        return {"model": model, "change": change, "seed": seed, "in_distribution": 0.5, "shifted": value}
 
     runs = [run("defaults", seed, 0.5 + 0.1 * seed) for seed in range(3)]
     runs += [run("margin 0.5", seed, 0.6 + 0.1 * seed) for seed in range(3)]
     lines = ablations.table(runs).splitlines()
-    assert lines[2] == "| vit | defaults | 3 | 0.500 |  | 0.600 |  |"
-    assert lines[3] == "| vit | margin 0.5 | 3 | 0.500 | +0.000 ± 0.000 | 0.700 | **+0.100 ± 0.000** |"
+    assert lines[0] == "| change | seeds | vit, in distribution | vit, shifted |"
+    assert lines[2] == "| defaults | 3 | 0.500 | 0.600 |"
+    assert lines[3] == "| margin 0.5 | 3 | 0.500 (+0.000 ± 0.000) | 0.700 (**+0.100 ± 0.000**) |"
+    runs += [run("defaults", 0, 0.25, "convnext"), run("none", 0, 0.125, "resnet")]
+    lines = ablations.table(runs).splitlines()
+    assert lines[2] == "| defaults | 1, 3 | 0.500 | 0.250 | 0.500 | 0.600 |"
+    assert lines[3] == "| margin 0.5 | 0, 3 |  |  | 0.500 (+0.000 ± 0.000) | 0.700 (**+0.100 ± 0.000**) |"
+    assert lines[-1] == "| none | 1 | 0.500 | 0.125 |"

@@ -244,17 +244,30 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Means, and differences to the defaults on the same seeds with 95 % intervals (Student's t), as Markdown."""
-    lines = [
-        f"| model | change | seeds | {' | '.join(f'{title} | difference' for title in SCORES.values())} |",
-        f"|---|---|---:|{'---:|' * 2 * len(SCORES)}",
-    ]
-    for model in RATES:
-        own = {name: _by_seed(runs, model, name) for name in changes_of(model)}
-        for name, scores in own.items():
-            if scores:
-                cells = [cell for score in SCORES for cell in _cells(scores, own["defaults"], score)]
-                lines.append(f"| {model} | {name} | {len(scores)} | {' | '.join(cells)} |")
+    """
+    Means and, in brackets, differences to the defaults on the same seeds with 95 % intervals (Student's t), as
+    Markdown; models that the same was asked of side by side.
+    """
+    done = {run["model"] for run in runs}
+    groups = [[name for name in group if name in done] for group in (("convnext", "vit"), ("resnet",))]
+    return "\n\n".join(_table_of(runs, models) for models in groups if models)
+
+
+def _table_of(runs: list[dict[str, Any]], models: list[str]) -> str:
+    columns = [f"{model}, {title}" for model in models for title in SCORES.values()]
+    lines = [f"| change | seeds | {' | '.join(columns)} |", f"|---|---:|{'---:|' * len(columns)}"]
+    for name in changes_of(models[0]):
+        scores = [_by_seed(runs, model, name) for model in models]
+        if not any(scores):
+            continue
+        defaults = [_by_seed(runs, model, "defaults") for model in models]
+        cells = [
+            _cell(own, base, score, difference=name != "defaults")
+            for own, base in zip(scores, defaults, strict=True)
+            for score in SCORES
+        ]
+        seeds = ", ".join(dict.fromkeys(str(len(own)) for own in scores))
+        lines.append(f"| {name} | {seeds} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -262,11 +275,14 @@ def _by_seed(runs: list[dict[str, Any]], model: str, change: str) -> dict[int, d
     return {run["seed"]: run for run in runs if (run["model"], run["change"]) == (model, change)}
 
 
-def _cells(own: dict[int, dict[str, float]], defaults: dict[int, dict[str, float]], score: str) -> tuple[str, str]:
-    mean = sum(scores[score] for scores in own.values()) / len(own)
+def _cell(
+    own: dict[int, dict[str, float]], defaults: dict[int, dict[str, float]], score: str, *, difference: bool
+) -> str:
+    if not own:
+        return ""
+    mean = cell({"mean": sum(scores[score] for scores in own.values()) / len(own)})
     paired = [own[seed][score] - defaults[seed][score] for seed in own if seed in defaults]
-    compared = own is not defaults and len(paired) > 1
-    return cell({"mean": mean}), cell(interval(paired), difference=True) if compared else ""
+    return f"{mean} ({cell(interval(paired), difference=True)})" if difference and len(paired) > 1 else mean
 
 
 if __name__ == "__main__":
