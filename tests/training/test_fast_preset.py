@@ -46,6 +46,17 @@ def test_the_fast_run_differs_by_the_preset_alone(fast_preset, tmp_path):
     assert (fast.epochs, fast.seed) == (full.epochs, full.seed)
 
 
+@pytest.mark.parametrize(("method", "epochs"), [("none", 20), ("sage", 20), ("sage, fast", 40)])
+def test_in_the_same_time_fast_has_twice_the_epochs(fast_preset, monkeypatch, method, epochs):
+    trained = []
+    monkeypatch.setattr(
+        fast_preset.digits_shortcut, "train", lambda run: trained.append(run) or {"shifted": 0.5, "validation": 0.5}
+    )
+    run = study.Run("test", "digits, ViT", fast_preset.SAME_TIME, method, {}, 0, 60, False)
+    assert fast_preset.train(run)["epochs"] == epochs
+    assert (trained[0].epochs, trained[0].scenario, trained[0].model) == (epochs, "0.99", "vit")
+
+
 def test_a_quick_run_writes_a_report(fast_preset, tmp_path, capsys):
     (case, *_) = fast_preset.CASES
     arguments = ["run", "--quick", "--seeds", "1", "--out", str(tmp_path), "--model", case]
