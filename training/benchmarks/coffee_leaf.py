@@ -328,6 +328,7 @@ def make_study(data: str, checkpoint: str) -> Study:
             _block("25 %", "cyborg"),
             _block("25 %", "gradient"),
             *(_block(scenario, "cyborg") for scenario in ("10 %", "unknown disease", "full", "25 % of the maps")),
+            _block("10 %", "gradient"),
         ),
         tables={
             "As photographed": (Figure("macro_f1", "macro F1"), Figure("accuracy", "accuracy")),
