@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from study_report import cell
 
 from tests.conftest import load_script
 
@@ -35,10 +36,7 @@ def leaf_rows():
         cells = []
         for key in ("macro_f1", "replaced"):
             none, sage = (figures[scenario, method][key] for method in ("none", "sage"))
-            change = sage["to none"]
-            text = f"{change['mean']:+.3f} ± {change['half_width']:.3f}"
-            cells += [f"{none['mean']:.3f}", f"{sage['mean']:.3f}"]
-            cells += [f"**{text}**" if abs(change["mean"]) > change["half_width"] else text]
+            cells += [f"{none['mean']:.3f}", f"{sage['mean']:.3f}", cell(sage["to none"], difference=True)]
         yield f"| {scenario} | {' | '.join(cells)} |"
 
 

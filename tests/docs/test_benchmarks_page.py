@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from study_report import cell
 
 from tests.docs.blocks import ROOT
 from tests.test_readme import leaf_rows
@@ -24,8 +25,7 @@ def digits_rows():
             for key in ("shifted", "shifted_energy_auroc"):
                 none, sage = (figures[model, correlation, method][key]["mean"] for method in ("none", "sage"))
                 change = figures[model, correlation, "sage"][key]["to none"]
-                difference = f"{change['mean']:+.3f} ± {change['half_width']:.3f}"
-                cells += [f"{none:.3f}", f"{sage:.3f}", difference]
+                cells += [f"{none:.3f}", f"{sage:.3f}", cell(change, difference=True).strip("*")]
             yield f"| {name}, {correlation} | {' | '.join(cells)} |"
 
 

@@ -31,7 +31,7 @@ import torch
 import transformers
 from kornia.filters import gaussian_blur2d
 from study import SAGE, Record, accuracy, hardware, logits
-from study_report import cell, interval
+from study_report import paired_cell
 from torch import nn
 from transformers import (
     PrinterCallback,
@@ -256,13 +256,13 @@ def table(runs: list[dict[str, Any]]) -> str:
 def _table_of(runs: list[dict[str, Any]], models: list[str]) -> str:
     columns = [f"{model}, {title}" for model in models for title in SCORES.values()]
     lines = [f"| change | seeds | {' | '.join(columns)} |", f"|---|---:|{'---:|' * len(columns)}"]
+    defaults = [_by_seed(runs, model, "defaults") for model in models]
     for name in changes_of(models[0]):
         scores = [_by_seed(runs, model, name) for model in models]
         if not any(scores):
             continue
-        defaults = [_by_seed(runs, model, "defaults") for model in models]
         cells = [
-            _cell(own, base, score, difference=name != "defaults")
+            paired_cell(own, None if name == "defaults" else base, score)
             for own, base in zip(scores, defaults, strict=True)
             for score in SCORES
         ]
@@ -273,16 +273,6 @@ def _table_of(runs: list[dict[str, Any]], models: list[str]) -> str:
 
 def _by_seed(runs: list[dict[str, Any]], model: str, change: str) -> dict[int, dict[str, float]]:
     return {run["seed"]: run for run in runs if (run["model"], run["change"]) == (model, change)}
-
-
-def _cell(
-    own: dict[int, dict[str, float]], defaults: dict[int, dict[str, float]], score: str, *, difference: bool
-) -> str:
-    if not own:
-        return ""
-    mean = cell({"mean": sum(scores[score] for scores in own.values()) / len(own)})
-    paired = [own[seed][score] - defaults[seed][score] for seed in own if seed in defaults]
-    return f"{mean} ({cell(interval(paired), difference=True)})" if difference and len(paired) > 1 else mean
 
 
 if __name__ == "__main__":

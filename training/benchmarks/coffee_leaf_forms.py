@@ -21,8 +21,7 @@ import coffee_leaf
 import torch
 import transformers
 from study import SAGE, Record, Run, hardware
-
-from sage_hf.evaluation import mean_interval
+from study_report import paired_cell
 
 BACKGROUND = SAGE | {"degradation": "background", "saliency_dilation": 0.04}
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -109,19 +108,9 @@ def table(runs: list[dict[str, Any]]) -> str:
     lines = [f"| form | seeds | {' | '.join(SCORES.values())} |", f"|---|---:|{'---:|' * len(SCORES)}"]
     for name, own in scores.items():
         if own:
-            cells = [_cell(own, scores["none"], score, difference=name != "none") for score in SCORES]
+            cells = [paired_cell(own, None if name == "none" else scores["none"], score) for score in SCORES]
             lines.append(f"| {name} | {len(own)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _cell(own: dict[int, dict[str, float]], none: dict[int, dict[str, float]], score: str, *, difference: bool) -> str:
-    values = [scores[score] for scores in own.values()]
-    text = f"{sum(values) / len(values):.3f}"
-    paired = [own[seed][score] - none[seed][score] for seed in own if seed in none]
-    if not difference or len(paired) < 2:
-        return text
-    mean, half_width = mean_interval(paired)
-    return f"{text} ({mean:+.3f} ± {half_width:.3f})"
 
 
 if __name__ == "__main__":

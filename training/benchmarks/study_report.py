@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,24 @@ def cell(value: Interval | None, *, difference: bool = False) -> str:
     half = value.get("half_width")
     text = f"{value['mean']:{'+' if difference else ''}.3f}" + (f" ± {half:.3f}" if half is not None else "")
     return f"**{text}**" if difference and half is not None and abs(value["mean"]) > half else text
+
+
+def paired_cell(
+    own: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[str, float]] | None, key: str
+) -> str:
+    """
+    A mean over seeds for a table and, in brackets, its difference to what it is compared with on the same seeds.
+
+    Args:
+        own (`Mapping[int, Mapping[str, float]]`): scores by seed; none make an empty cell.
+        base (`Mapping[int, Mapping[str, float]]`, *optional*): those compared with; no difference without them.
+        key (`str`): which score.
+    """
+    if not own:
+        return ""
+    mean = cell({"mean": sum(scores[key] for scores in own.values()) / len(own)})
+    paired = [own[seed][key] - base[seed][key] for seed in own if seed in base] if base else []
+    return f"{mean} ({cell(interval(paired), difference=True)})" if len(paired) > 1 else mean
 
 
 def plot(study: Study, rows: list[dict[str, Any]], path: Path) -> None:
