@@ -21,8 +21,8 @@ Settings are searched at 25 %, three for each method, and used in all scenarios.
 F1 and the accuracy with replaced regions on the pictures of the training and validation splits that the search did not
 train on: about 340, so the choice is not left to chance.
 
-EfficientNet-Lite0 sees 96 pixels a side; DINOv2-small, a ViT, 112, and trains in bfloat16. The first 11 of the 16 blocks
-of the one and 8 of the 12 of the other are frozen, for all methods alike: half the cost.
+EfficientNet-Lite0 sees 96 pixels a side; DINOv2-small, a ViT, 112, and trains in bfloat16. The first 11 of the 16
+blocks of the one and 8 of the 12 of the other are frozen, for all methods alike: half the cost.
 """
 
 from __future__ import annotations
