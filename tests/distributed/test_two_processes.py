@@ -20,7 +20,10 @@ FSDP2 = ROOT / "training" / "accelerate" / "fsdp2.yaml"
 WAYS = [("ddp", name) for name in CASES] + [("fsdp", name) for name, case in CASES.items() if case.split]
 
 
-def run(processes, script, *more, flags=()):
+ON_CPU = {"ACCELERATE_USE_CPU": "true"}
+
+
+def run(processes, script, *more, flags=(), environment=ON_CPU):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -29,7 +32,8 @@ def run(processes, script, *more, flags=()):
     command += ["--multi_gpu"] if processes > 1 and not flags else []
     command += [f"--main_process_port={port}"] if processes > 1 else []
     command += [str(HERE / script), *more]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": paths} | environment
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -41,14 +45,18 @@ def out(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def two(out):
+def read_runs(out):
     """Records and weights of all runs on two processes."""
     records, weights = json.loads((out / "record.json").read_text()), load_file(out / "weights.safetensors")
     return {
         run: (record, {name.removeprefix(f"{run}/"): w for name, w in weights.items() if name.startswith(f"{run}/")})
         for run, record in records.items()
     }
+
+
+@pytest.fixture(scope="module")
+def two(out):
+    return read_runs(out)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +125,16 @@ def test_killed_and_resumed_is_uninterrupted(two, out, way, whole):
         assert torch.equal(tensor, expected[1][name]), name
     assert_same(resumed, two["ddp/whole"])
     assert {path.name for path in (out / way).glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-4"}
+
+
+@pytest.mark.parametrize("kind", ["FULL", "SHARDED"])
+def test_a_split_model_goes_on_in_its_stream(two, kind):
+    resumed, expected = two[f"fsdp{kind}/stream resumed"], two["fsdpSHARDED/stream"]
+    assert resumed[0]["split"]
+    assert len(expected[0]["logs"]) == 6
+    assert resumed[0]["logs"] == expected[0]["logs"]
+    for name, tensor in resumed[1].items():
+        assert torch.equal(tensor, expected[1][name]), name
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdpFULL"])

@@ -133,11 +133,17 @@ def train(folder, case, dataset=None, callbacks=(), resume=None, rows=range(16),
         entry.pop("data_wait", None)  # no two runs wait alike
     record = {
         "processes": trainer.accelerator.num_processes,
+        "zero_stage": trainer.accelerator.state.deepspeed_plugin.zero_stage if trainer.is_deepspeed_enabled else 0,
         "split": split,
         "logs": logs,
         "metrics": trainer.evaluate(),
     }
-    return record, trainer.accelerator.get_state_dict(trainer.model)
+    return record, trainer.accelerator.get_state_dict(trainer.deepspeed or trainer.model)
+
+
+def stream():
+    """Settings for thirteen rows in three shards, which two processes can't share evenly."""
+    return {"dataset": make_stream(13, 3), "per_device_train_batch_size": 3, "max_steps": 6}
 
 
 def telling_devices(plain):
@@ -160,9 +166,7 @@ def main():
         for name, case in CASES.items():
             if way == "ddp" or case.split:
                 runs[f"{way}/{name}"] = train(out / way / name, case, **case.arguments(2))
-        # Thirteen rows in three shards, which two processes can't share evenly.
-        stream = {"dataset": make_stream(13, 3), "per_device_train_batch_size": 3, "max_steps": 6}
-        runs[f"{way}/stream"] = train(out / way / "stream", two_rows, **stream)
+        runs[f"{way}/stream"] = train(out / way / "stream", two_rows, **stream())
     for way, kind in (("ddp", ""), ("fsdp", "FULL"), ("fsdp", "SHARDED")):
         os.environ["ACCELERATE_USE_FSDP"] = str(way == "fsdp").lower()
         os.environ["FSDP_STATE_DICT_TYPE"] = f"{kind}_STATE_DICT"
@@ -173,6 +177,12 @@ def main():
             runs[f"{way}{kind}/whole"] = train(out / "whole" / f"{way}{kind}", two_rows, **saved)
         train(folder, two_rows, callbacks=[Stop()], **saved)
         runs[f"{way}{kind}/resumed"] = train(folder, two_rows, resume=str(folder / "checkpoint-3"), **saved)
+        if way == "fsdp":  # copies: test_streams.py
+            train(folder / "stream", two_rows, callbacks=[Stop()], **saved | stream())
+            last = str(folder / "stream" / "checkpoint-3")
+            runs[f"{way}{kind}/stream resumed"] = train(folder / "stream", two_rows, resume=last, **saved | stream())
+            if kind == "SHARDED":
+                runs[f"{way}{kind}/stream"] = train(out / "whole" / "stream", two_rows, **saved | stream())
     os.environ["ACCELERATE_USE_FSDP"] = "false"
     resnet = Case(2, kind="resnet")
     runs["ddp/resnet"] = train(out / "resnet", resnet, **resnet.arguments(2))
