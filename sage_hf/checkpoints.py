@@ -170,7 +170,7 @@ class CheckpointTrainer(PublishingTrainer):
     def save_state(self) -> None:
         """Save the Trainer's state as `Trainer` does, without the path of the output folder."""
         super().save_state()
-        if self.args.should_save:
+        if self.is_world_process_zero():
             forget_folder(Path(str(self.args.output_dir)) / TRAINER_STATE_NAME)
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -202,12 +202,16 @@ class CheckpointTrainer(PublishingTrainer):
         finally:
             self._writing_checkpoint = False
         self.accelerator.wait_for_everyone()
-        if self.is_local_process_zero():
-            with explaining_a_full_disk(target):  # network disks say so when files are flushed
+        with explaining_a_full_disk(target):  # network disks say so when files are flushed
+            if self.is_world_process_zero():
+                complete(written, target)
+            self.accelerator.wait_for_everyone()
+            # Another machine has a part of its own, or the same disk, where nothing is left to do.
+            if self.is_local_process_zero() and written.is_dir():
                 try:
                     complete(written, target)
-                except FileNotFoundError:
-                    if not target.is_dir():  # another machine with the same disk was faster
+                except FileNotFoundError:  # a network disk may show for seconds what has gone
+                    if not target.is_dir():
                         raise
         self.accelerator.wait_for_everyone()
         best = run_folder / checkpoint_name(self.state.best_global_step or 0)

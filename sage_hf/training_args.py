@@ -236,6 +236,12 @@ class SageTrainingArguments(TrainingArguments):
         if not torch.accelerator.is_available():
             # There is nothing to pin memory for, and the data loader would warn in every epoch.
             self.dataloader_pin_memory = False
+        if self.save_on_each_node:
+            raise ValueError(
+                "save_on_each_node would leave checkpoints without weights on all machines but the first, where alone "
+                "transformers writes them (`PreTrainedModel.save_pretrained` of 5.23). Leave it out, and let "
+                "output_dir be on a disk that all machines have."
+            )
         named = {
             "guidance": ("none", *GUIDANCE),
             "view_forward": VIEW_FORWARDS,

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ import sage_hf.cli.train
 from sage_hf.cli import main
 from sage_hf.cli.launching import LAUNCHED, launch_options, split_launch_flags
 from sage_hf.cli.train import _parser
+from sage_hf.whole_checkpoints import why_incomplete
 from tests.conftest import make_dataset, make_model
 from tests.distributed.test_two_processes import ROOT
 
@@ -284,6 +286,46 @@ def test_two_processes_train_as_one(config, tmp_path, monkeypatch, capfd):
     weights = load_file(tmp_path / "two" / "model.safetensors")
     for name, tensor in load_file(tmp_path / "one" / "model.safetensors").items():
         torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("disk", ["shared", "own"])
+def test_two_machines_train_as_one(config, tmp_path, capfd, disk):
+    """Two launches as on two machines, which meet at an address of this one."""
+    usual = ["train", "--config", str(config), "--json", "--save_strategy", "steps", "--save_steps", "1"]
+    assert main([*usual, "--output_dir", str(tmp_path / "one"), "--per_device_train_batch_size", "4"]) == 0
+    one = json.loads(capfd.readouterr().out)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    more = ["--per_device_train_batch_size=2", "--num_processes=2", "--num_machines=2", "--main_process_ip=127.0.0.1"]
+    more += [f"--main_process_port={port}"]
+    outputs = [tmp_path / ("two" if disk == "shared" else f"two-{rank}") for rank in (0, 1)]
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "sage_hf", *usual, *more, f"--machine_rank={rank}", f"--output_dir={output}"],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, output in enumerate(outputs)
+    ]
+    said = [machine.communicate(timeout=300) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], "\n".join(err for _, err in said)
+    first, second = (out for out, _ in said)
+    two = json.loads(first)
+    assert second == ""
+    assert one["steps"] == two["steps"] == 4
+    assert two["data"]["optimizer step"] == one["data"]["optimizer step"] == "4 rows"
+    weights = load_file(outputs[0] / "checkpoint-4" / "model.safetensors")
+    for name, tensor in load_file(tmp_path / "one" / "model.safetensors").items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-6)
+    for step in (1, 2, 3, 4):
+        assert why_incomplete(outputs[0] / f"checkpoint-{step}") is None
+        states = {path.name for path in (outputs[1] / f"checkpoint-{step}").glob("rng_state_*")}
+        assert states == {"rng_state_1.pth", *(["rng_state_0.pth"] if disk == "shared" else [])}
+    if disk == "own":  # a part is never taken for a checkpoint
+        assert why_incomplete(outputs[1] / "checkpoint-4") == "trainer_state.json is missing"
 
 
 def test_what_processes_say_of_a_mistake_arrives(config, tmp_path, monkeypatch, capfd):
