@@ -39,7 +39,7 @@ class SurvivingTrainer(StreamTrainer):
 
     _terms: TermTracker
     _rows_seen: Tensor
-    """[`StepCounts`] of all processes since training started."""
+    """[`StepCounts`] of all processes since training started, as integers: float32 ends counting at 16.7 million."""
     _watch: LossWatch
     _refused: dict[tuple[int, ...], str]
     """Training rows that were left out, by place, and why; on the first process those of all, since the last log."""
@@ -204,7 +204,7 @@ class SurvivingTrainer(StreamTrainer):
         self._globalstep_last_logged = progress["logged_step"]
         if self.is_world_process_zero():
             self._terms.restore(progress["terms"], self.accelerator.device)
-        self._rows_seen = torch.tensor(progress["rows_seen"], device=self.args.device)
+        self._rows_seen = torch.tensor(progress["rows_seen"], dtype=torch.int64, device=self.args.device)
         self._refused = {tuple(place): reason for place, reason in progress["refused"]}
 
 

@@ -154,7 +154,7 @@ class SageTrainer(SurvivingTrainer):
         self._guide: Guide | None
         self.compute_loss_func = kwargs.get("compute_loss_func")
         self._configure(model, check=True)
-        self._rows_seen = torch.zeros(len(StepCounts._fields))
+        self._rows_seen = torch.zeros(len(StepCounts._fields), dtype=torch.int64)
         self._card: dict[str, Any] = {}
 
         # The task smooths labels; Trainer's own smoother knows one label and models with a config alone.
@@ -336,7 +336,7 @@ class SageTrainer(SurvivingTrainer):
         fewest = self.guidance_objective.fewest_rows if self.guidance_objective is not None else (0, 0)
         own = count_rows(batches, self.task, fewest, device, self.args.guidance_one_in or 1)
         counts = self.accelerator.reduce(own, reduction="sum")
-        self._rows_seen = self._rows_seen.to(device) + counts
+        self._rows_seen = self._rows_seen.to(device) + counts.long()
         batches = self._set_refused_aside(batches)
         if isinstance(self.train_dataset, StreamedDataset):
             batches = self._end_together(batches, num_batches, counts[0] + counts[5])

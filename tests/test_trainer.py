@@ -115,6 +115,14 @@ def test_rows_that_can_not_be_guided_do_not_dilute_those_that_are(tmp_path, batc
     assert counts.tolist() == [8, 8, 8, 3, 2, 0]
 
 
+def test_rows_are_counted_on_beyond_what_float32_counts(tmp_path, batch):
+    trainer = make_trainer(tmp_path)
+    trainer._rows_seen[0] = 2**24
+    for _ in range(3):
+        trainer.get_batch_samples(iter([{name: values[:1] for name, values in batch.items()}]), 1, torch.device("cpu"))
+    assert trainer._rows_seen[0] == 2**24 + 3
+
+
 def test_label_smoothing_is_in_training_alone(tmp_path, batch):
     trainer = make_trainer(tmp_path, guidance="none", label_smoothing_factor=0.2)
     logits = trainer.model(batch["pixel_values"]).logits
