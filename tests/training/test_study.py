@@ -59,6 +59,21 @@ def runs(tmp_path):
     return study.Runs(tmp_path / "runs.jsonl")
 
 
+def test_a_block_may_want_more_seeds(made_up, calls, runs):
+    few, _, inverted = made_up.blocks
+    more = study.replace(made_up, blocks=(few, study.replace(inverted, seeds=3)))
+    assert study.run_all(more, 2, runs, quick=False)
+    tested = [(run.method, run.seed) for run in calls if run.stage == "test"]
+    assert sorted(tested) == [
+        *((method, seed) for method in ("clean", "none", "sage") for seed in (0, 1)),
+        *(("sage, inverted", seed) for seed in range(3)),
+    ]
+    done = {row["method"]: len(row["seeds"]) for row in study_report.summary(more, runs, 2)}
+    assert done == {"none": 2, "sage": 2, "clean": 2, "sage, inverted": 3}
+    assert study_report.missing(more, runs, 2) == {}
+    assert study_report.missing(more, study.Runs(runs.path.with_name("none.jsonl")), 2) == {"small, hard": 3 * 2 + 3}
+
+
 def test_settings_are_searched_once_and_used_in_tests_with_other_seeds(made_up, calls, runs):
     assert study.run_all(made_up, 3, runs, quick=False)
     searched = [run for run in calls if run.stage == "search"]

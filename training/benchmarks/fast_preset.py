@@ -32,6 +32,8 @@ CASES = {
 }
 """The benchmark, its model and scenario, and the figure that shows the gain."""
 SCENARIO, SAME_TIME = "three times as long", "as long as SAGE takes"
+MORE_SEEDS = {"digits, ConvNeXt": 20}
+"""Where five left open whether the share is above or below 0.99."""
 MORE_EPOCHS = 2
 """Of `fast` in the time that SAGE takes: its step takes less than half of the time of SAGE's."""
 
@@ -71,7 +73,7 @@ STUDY = Study(
         for name, (module, model, _, _) in CASES.items()
     },
     blocks=(
-        *(Block(name, SCENARIO, METHODS) for name in CASES),
+        *(Block(name, SCENARIO, METHODS, seeds=MORE_SEEDS.get(name, 0)) for name in CASES),
         *(Block(name, SAME_TIME, METHODS, search_in=SCENARIO) for name in CASES if name.startswith("digits")),
     ),
     tables={"Accuracy": (Figure("accuracy", "accuracy"),)},

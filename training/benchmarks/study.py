@@ -129,12 +129,14 @@ class Block:
         scenario (`str`): which form of the data.
         methods (`tuple[str, ...]`): see [`Run`].
         search_in (`str`, *optional*): the scenario that settings are searched in, if it is another one.
+        seeds (`int`, *optional*, defaults to 0): of the tests at least, where a small difference is asked about.
     """
 
     model: str
     scenario: str
     methods: tuple[str, ...]
     search_in: str | None = None
+    seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,12 @@ def final_runs(study: Study, block: Block, method: str, seeds: int, runs: Runs, 
         return []
     epochs = 1 if quick else study.models[block.model].epochs
     run = Run("test", block.model, block.scenario, method, settings, 0, epochs, quick)
-    return [replace(run, seed=seed) for seed in range(seeds)]
+    return [replace(run, seed=seed) for seed in range(seeds_of(block, seeds, quick=quick))]
+
+
+def seeds_of(block: Block, seeds: int, *, quick: bool) -> int:
+    """How many seeds a block is tested with, where so many were asked for."""
+    return seeds if quick else max(seeds, block.seeds)
 
 
 def blocks_of(study: Study, *, quick: bool, model: str | None = None) -> list[Block]:
@@ -288,7 +295,7 @@ def plan(study: Study, seeds: int, runs: Runs, *, quick: bool, model: str | None
     for block in blocks_of(study, quick=quick, model=model):
         for method in block.methods:
             yield from search_runs(study, block, method, quick=quick)
-        for seed in range(seeds):
+        for seed in range(seeds_of(block, seeds, quick=quick)):
             for method in block.methods:
                 yield final_runs(study, block, method, seeds, runs, quick=quick)[seed]
 

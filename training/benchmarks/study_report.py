@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from study import Block, Figure, Run, Runs, Study, base_and_variant, blocks_of, final_runs
+from study import Block, Figure, Run, Runs, Study, base_and_variant, blocks_of, final_runs, seeds_of
 
 from sage_hf.evaluation import mean_interval
 
@@ -110,8 +110,8 @@ def missing(study: Study, runs: Runs, seeds: int, *, quick: bool = False) -> dic
     for block in blocks_of(study, quick=quick):
         name = f"{block.model}, {block.scenario}"
         for method in block.methods:
-            left = seeds - len(_done(final_runs(study, block, method, seeds, runs, quick=quick), runs))
-            counts[name] = counts.get(name, 0) + left
+            done = _done(final_runs(study, block, method, seeds, runs, quick=quick), runs)
+            counts[name] = counts.get(name, 0) + seeds_of(block, seeds, quick=quick) - len(done)
     return {name: count for name, count in counts.items() if count}
 
 
