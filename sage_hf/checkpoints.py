@@ -206,11 +206,12 @@ class CheckpointTrainer(PublishingTrainer):
             if self.is_world_process_zero():
                 complete(written, target)
             self.accelerator.wait_for_everyone()
-            # Another machine has a part of its own, or the same disk, where nothing is left to do.
-            if self.is_local_process_zero() and written.is_dir():
+            # Another machine has a part of its own, or the same disk, where nothing is left to do. The state tells, as
+            # the first alone writes it; of what has gone, a network disk may show for seconds that it is there.
+            if self.is_local_process_zero() and not (target / TRAINER_STATE_NAME).is_file():
                 try:
                     complete(written, target)
-                except FileNotFoundError:  # a network disk may show for seconds what has gone
+                except FileNotFoundError:
                     if not target.is_dir():
                         raise
         self.accelerator.wait_for_everyone()

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from accelerate import FullyShardedDataParallelPlugin
+from accelerate import DeepSpeedPlugin, FullyShardedDataParallelPlugin
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME
@@ -203,17 +203,45 @@ def check_split_model(objective: Objective | None, view_forward: str) -> None:
         )
 
 
-def check_split_model_is_saved(fsdp_plugin: FullyShardedDataParallelPlugin | None) -> None:
+def check_read_apart(**asked: object) -> None:
     """
-    Refuse FSDP that would leave no model behind, and FSDP that was asked for in vain.
+    Refuse what passes pictures through a split model on some of its processes.
+
+    Args:
+        **asked: by the names of arguments, what is to be done after training; nothing if false.
+
+    Raises:
+        `ValueError`: one of them was asked for.
+    """
+    for name, value in asked.items():
+        if value:
+            raise ValueError(
+                f"{name} passes pictures through the model on some processes, and those that split a model (FSDP, "
+                "ZeRO-3) would wait for each other. Leave it out: `sage-hf evaluate` and `view` read the saved model."
+            )
+
+
+def check_split_model_is_saved(
+    fsdp_plugin: FullyShardedDataParallelPlugin | None, deepspeed_plugin: DeepSpeedPlugin | None = None
+) -> None:
+    """
+    Refuse FSDP and ZeRO-3 that would leave no model behind, and FSDP that was asked for in vain.
 
     Args:
         fsdp_plugin (`accelerate.FullyShardedDataParallelPlugin`, *optional*): of the accelerator, if it has one.
+        deepspeed_plugin (`accelerate.DeepSpeedPlugin`, *optional*): the same.
 
     Raises:
         `ValueError`: checkpoints are in pieces of which Trainer makes no model; or a launcher was told to split the
             model, and accelerate trains copies of it, as it does on CPUs.
     """
+    gathers = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
+    zero = None if deepspeed_plugin is None else deepspeed_plugin.hf_ds_config
+    if zero is not None and zero.is_zero3() and not zero.is_true(gathers):
+        raise ValueError(
+            "With ZeRO-3 as it is, checkpoints can be resumed, but no model is saved. Set zero3_save_16bit_model "
+            "(--zero3_save_16bit_model true), as training/accelerate/zero3.yaml does."
+        )
     if fsdp_plugin is None:
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
             raise ValueError("accelerate splits models (FSDP) over GPUs alone. Leave the CPU out, or FSDP.")

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from transformers.utils import logging
 
@@ -40,6 +42,42 @@ class Preempted(SystemExit):
     def __init__(self, step: int, output_dir: str):
         super().__init__(128 + signal.SIGTERM)
         self.step, self.output_dir = step, output_dir
+
+
+@dataclass(frozen=True)
+class HearParentAlone:
+    """
+    Starts a worker of a data loader so that SIGTERM of anyone but its parent is nothing to it.
+
+    A scheduler may send SIGTERM to every process of a job (Slurm, systemd). PyTorch's workers would end, and the
+    training that wants to save would end for lack of them.
+
+    Args:
+        inner (callable, *optional*): the loader's own `worker_init_fn`, called as well.
+    """
+
+    inner: Any
+
+    def __call__(self, worker: int) -> None:
+        if hasattr(signal, "sigwaitinfo"):  # not on macOS
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        if self.inner is not None:
+            self.inner(worker)
+
+
+def _end_with(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)  # as PyTorch's own handler does
+
+
+def spare_workers(loader: DataLoader) -> DataLoader:
+    """The same loader, whose workers start as [`HearParentAlone`] says."""
+    own: Any = getattr(loader, "base_dataloader", loader)  # accelerate's loaders hold the one with the workers
+    if not isinstance(own.worker_init_fn, HearParentAlone):
+        own.worker_init_fn = HearParentAlone(own.worker_init_fn)
+    return loader
 
 
 class SaveOnSigterm(TrainerCallback):

@@ -21,8 +21,11 @@ from .hub.resuming import forget_folder
 
 logger = logging.get_logger(__name__)
 
-RESUMPTION_FILES = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "trainer_progress", "callbacks")
-"""How the names of those files of a checkpoint begin that only resuming needs."""
+RESUMPTION_FILES = (
+    *("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "trainer_progress", "callbacks"),
+    *("pytorch_model_fsdp", "latest", "zero_to_"),
+)
+"""How the names of those files of a checkpoint begin that only resuming needs, by FSDP and DeepSpeed the last."""
 
 
 class PublishingTrainer(Trainer):

@@ -10,7 +10,7 @@ from typing import Any
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import TrainerState
+from transformers import TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import seed_worker
 
@@ -144,8 +144,11 @@ def _place_in_stream(state: TrainerState, accumulation_steps: int) -> tuple[int,
     Passes that were completed, and batches of the pass that was begun.
 
     Of data without a length, Trainer saves as the epoch the number of passes, plus the batches of this pass as a share
-    of all steps' batches, which is above 0, and 1 at most.
+    of all steps' batches, which is above 0, and 1 at most. That a pass has ended is for its control alone to say.
     """
     epoch = float(state.epoch or 0)
     passes = max(0, math.ceil(epoch) - 1)
+    saved: Any = state.stateful_callbacks or {}  # a dict, once it is read from a file
+    if saved.get(TrainerControl.__name__, {}).get("args", {}).get("should_epoch_stop"):
+        return passes + 1, 0
     return passes, round((epoch - passes) * state.max_steps * accumulation_steps)

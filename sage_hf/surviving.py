@@ -18,7 +18,7 @@ from .counting import StepCounts
 from .data.unusable import REFUSED, RowCollator
 from .data_wait import DataWait
 from .loss_watch import CHECK_EVERY, LossWatch
-from .preemption import SaveOnSigterm
+from .preemption import SaveOnSigterm, spare_workers
 from .streaming import StreamTrainer
 from .tracking import TermTracker
 
@@ -77,6 +77,8 @@ class SurvivingTrainer(StreamTrainer):
     def _finalize_training(self, *args: Any, **kwargs: Any) -> TrainOutput:
         self._watch.check()
         self._gather_refused()
+        if self.args.push_to_hub:
+            self._finish_current_push()  # Trainer removes checkpoints first, and the last one may be on its way
         return super()._finalize_training(*args, **kwargs)
 
     # ---- Losses that are no numbers ----
@@ -106,9 +108,17 @@ class SurvivingTrainer(StreamTrainer):
         collator = self.data_collator
         self.data_collator = RowCollator(collator)
         try:
-            return super().get_train_dataloader()
+            return spare_workers(super().get_train_dataloader())
         finally:
             self.data_collator = collator
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """As in `Trainer`; SIGTERM for all processes of a job ends no worker."""
+        return spare_workers(super().get_eval_dataloader(*args, **kwargs))
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """As in `Trainer`; SIGTERM for all processes of a job ends no worker."""
+        return spare_workers(super().get_test_dataloader(*args, **kwargs))
 
     def _set_refused_aside(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """
@@ -177,7 +187,9 @@ class SurvivingTrainer(StreamTrainer):
 
     def _init_training_state(self, max_steps: int, updates: int, epochs: int, resume: str | None, trial: Any) -> Any:
         self._resumed_from = resume
-        return super()._init_training_state(max_steps, updates, epochs, resume, trial)
+        started = super()._init_training_state(max_steps, updates, epochs, resume, trial)
+        # Trainer looks whether it is done after a step, and would take one more.
+        return (epochs, 0) if self.state.global_step >= max_steps else started
 
     def _save_more(self, folder: Path) -> None:
         """Keep what was summed up since the last log: a resumed run logs the same as one that was not killed."""

@@ -177,6 +177,12 @@ class SageTrainer(SurvivingTrainer):
 
     # ---- Model ----
 
+    @property
+    def splits_model(self) -> bool:
+        """Whether the model's weights are split over the processes, by FSDP or DeepSpeed ZeRO-3."""
+        deepspeed = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
+        return self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)
+
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """As in `Trainer`: a new model for each training."""
         model, self._first_model = self._first_model, None
@@ -192,8 +198,7 @@ class SageTrainer(SurvivingTrainer):
         self._configure(cast(nn.Module, self.model))
         for name, attribute in attributes.items():
             setattr(self, attribute, self._prepared[name])
-        deepspeed = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
-        if self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3):
+        if self.splits_model:
             check_split_model(self.guidance_objective, self._encoder.view_forward)
 
     def _configure(self, model: nn.Module, *, check: bool = False) -> None:

@@ -1,14 +1,18 @@
 """SIGTERM saves after the step that is under way, and ends so that the run can go on as if nothing had been."""
 
+import gc
+import multiprocessing
 import os
 import signal
+import subprocess
+import time
 
 import pytest
 import torch
 from transformers import TrainerCallback
 
 from sage_hf import SageTrainingArguments
-from sage_hf.preemption import Preempted
+from sage_hf.preemption import HearParentAlone, Preempted
 from tests.conftest import make_dataset
 from tests.test_trainer import make_trainer
 
@@ -22,6 +26,17 @@ class Terminate(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         if state.global_step + 1 == self.step:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+class TerminateAll(Terminate):
+    """Has another process send SIGTERM to this one and its workers, as schedulers do to all processes of a job."""
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if state.global_step + 1 == self.step:
+            self.workers = multiprocessing.active_children()
+            processes = [os.getpid(), *(worker.pid for worker in self.workers)]
+            subprocess.run(["kill", "-TERM", *map(str, processes)], check=True)
+            time.sleep(0.5)  # for the workers to have heard
 
 
 def make_run(folder, processor, callbacks=(), **settings):
@@ -57,6 +72,42 @@ def test_a_run_that_was_told_to_end_goes_on_as_if_it_had_not(tmp_path, processor
         resumed.model.state_dict().items(), whole.model.state_dict().values(), strict=True
     ):
         assert torch.equal(tensor, other), name
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_are_not_ended_by_what_their_parent_answers(tmp_path, processor, persistent):
+    terminate = TerminateAll(2)
+    settings = {"dataloader_num_workers": 2, "dataloader_persistent_workers": persistent, "guidance": "none"}
+    settings |= {"per_device_train_batch_size": 1}  # so that much is left of the epoch
+    told = make_run(tmp_path, processor, [terminate], max_steps=30, **settings)
+    with pytest.raises(Preempted):
+        told.train()
+    assert len(terminate.workers) == 2
+    assert (tmp_path / "run" / "checkpoint-2").is_dir()
+    for loader in (told.get_eval_dataloader(make_dataset(4)), told.get_test_dataloader(make_dataset(4))):
+        assert isinstance(loader.base_dataloader.worker_init_fn, HearParentAlone)
+    del told, loader
+    gc.collect()
+    for worker in terminate.workers:
+        worker.join(20)
+        assert not worker.is_alive()
+
+
+def test_a_worker_ends_when_its_parent_says_so():
+    worker = multiprocessing.get_context("fork").Process(target=wait_as_worker, daemon=True)
+    worker.start()
+    time.sleep(0.5)
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+    worker.join(1)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 0
+
+
+def wait_as_worker():
+    HearParentAlone(None)(0)
+    time.sleep(60)
 
 
 def test_the_checkpoint_is_not_lost_to_the_best_one(tmp_path, processor):

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoImageProcessor, HfArgumentParser, set_s
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from ..checks import check_output_dir, check_split_model_is_saved
+from ..checks import check_output_dir, check_read_apart, check_split_model_is_saved
 from ..data.labels import problem_type_of
 from ..data.loading import class_names, has_labels, load_saliency_dataset
 from ..data.paths import check_folder
@@ -261,7 +261,12 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         processing_class=processor,
         compute_metrics=METRICS[problem_type],
     )
-    check_split_model_is_saved(getattr(trainer.accelerator.state, "fsdp_plugin", None))
+    state = trainer.accelerator.state
+    check_split_model_is_saved(
+        getattr(state, "fsdp_plugin", None), state.deepspeed_plugin if trainer.is_deepspeed_enabled else None
+    )
+    if trainer.splits_model:
+        check_read_apart(card_pictures=run_args.card_pictures, saliency_alignment=run_args.saliency_alignment)
     trainer.protocol = protocol
     # Checked now as well, so that no bad row of a test split turns up when training is over.
     evaluated: dict[str, Any] = {

@@ -72,7 +72,8 @@ def model_saliency(
         raise ValueError(f"Unknown method {method!r}. Choose one of {', '.join(METHODS)}.")
     model = getattr(model, "_orig_mod", model)  # what torch.compile makes of a model runs without new hooks
     with torch.inference_mode(False), torch.enable_grad(), undisturbed(model):
-        pictures = pixel_values.detach().clone().requires_grad_()
+        dtype = next((one.dtype for one in model.parameters() if one.is_floating_point()), pixel_values.dtype)
+        pictures = pixel_values.detach().to(dtype, copy=True).requires_grad_()
         encoder = Encoder(model, interpolate_pos_encoding=interpolate_pos_encoding)
         with layer_outputs(model) as outputs:
             logits = encoder.logits(model, {"pixel_values": pictures})

@@ -24,6 +24,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.s
 NOT_PUSHED = (
     *("_*", "runs", "logs", "events.out.*", "emissions*"),
     *("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_progress*"),
+    *("pytorch_model_fsdp*", "latest", "zero_to_*.py", "global_step*"),
 )
 """What only resuming needs, and what trackers leave behind (places and host names among it); and checkpoints."""
 STALE = (".eval_results/*.yaml", "model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")

@@ -203,10 +203,15 @@ def _put(source: Path, target: Path, files: list[str]) -> None:
         for name in names:
             shutil.copyfile(source / name, copy / name)
         forget_folder(copy / "trainer_state.json")
-        if not target.exists():
+        try:
             copy.rename(target)
-        elif any(filecmp.cmpfiles(copy, target, names, shallow=False)[1:]):
-            raise FileExistsError(f"{target} holds another checkpoint. Choose another output_dir, or move it away.")
+        except OSError:
+            if not target.is_dir():
+                raise
+            # It was there, or another machine with the same disk was faster.
+            if any(filecmp.cmpfiles(copy, target, names, shallow=False)[1:]):
+                message = f"{target} holds another checkpoint. Choose another output_dir, or move it away."
+                raise FileExistsError(message) from None
 
 
 def _step(address: Address, commit: str, folder: str, api: HfApi) -> int:

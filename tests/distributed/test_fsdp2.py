@@ -1,10 +1,14 @@
 """What a model that is split over processes can't do is refused; that it trains as a whole one: test_two_processes."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 from accelerate import FullyShardedDataParallelPlugin
+from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
 from sage_hf import SageTrainingArguments
-from sage_hf.checks import check_split_model, check_split_model_is_saved
+from sage_hf.checks import check_read_apart, check_split_model, check_split_model_is_saved
 from sage_hf.forwarding import Encoder
 from tests.conftest import make_model
 from tests.test_trainer import make_trainer
@@ -39,6 +43,20 @@ def test_what_a_split_model_can_do_is_not_refused(kind, settings):
     args = SageTrainingArguments(output_dir="run", use_cpu=True, **settings)
     encoder = Encoder(make_model(kind), view_forward=args.view_forward)
     check_split_model(args.objective(), encoder.view_forward)
+
+
+def test_what_some_processes_would_read_alone_is_refused():
+    check_read_apart(card_pictures=0, saliency_alignment=False)
+    with pytest.raises(ValueError, match="card_pictures passes pictures through the model on some processes"):
+        check_read_apart(card_pictures=3)
+
+
+@pytest.mark.parametrize(("stage", "gathers", "refused"), [(3, False, True), (3, True, False), (2, False, False)])
+def test_zero_3_that_saves_no_model_is_refused(stage, gathers, refused):
+    zero = {"stage": stage, "stage3_gather_16bit_weights_on_model_save": gathers}
+    plugin = SimpleNamespace(hf_ds_config=HfDeepSpeedConfig({"zero_optimization": zero}))
+    with pytest.raises(ValueError, match="Set zero3_save_16bit_model") if refused else nullcontext():
+        check_split_model_is_saved(None, plugin)
 
 
 def test_a_model_that_would_not_be_saved_is_refused(monkeypatch):

@@ -88,6 +88,14 @@ def test_cam_of_a_linear_head_is_zhous(pictures):
     torch.testing.assert_close(model_saliency(model, pictures, TARGETS), expected)
 
 
+def test_a_model_in_half_precision(pictures):
+    model = make_model("resnet").eval()
+    expected = model_saliency(model, pictures, TARGETS)
+    found = model_saliency(model.bfloat16(), pictures, TARGETS)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.1)
+
+
 def test_the_predicted_class_is_the_default(model, pictures):
     predicted = Logits(model)(pictures).argmax(dim=1)
     for method in ("cam", "gradient"):

@@ -1,5 +1,6 @@
 """Pushes of the Trainer, while it trains and after, against the Hub server of these tests."""
 
+import time
 from concurrent.futures import Future
 from threading import Event
 
@@ -163,6 +164,36 @@ def test_a_checkpoint_stays_while_it_is_uploaded(server, make_run, tmp_path, mon
     assert name == "checkpoint-1"
     assert {"model.safetensors", "optimizer.pt", "trainer_state.json"} <= set(files)
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-2")] == []
+
+
+def test_the_last_checkpoint_is_not_removed_before_it_is_uploaded(server, make_run, monkeypatch):
+    uploaded = []
+
+    def slow(folder, *args, **kwargs):
+        time.sleep(1)
+        uploaded.append((folder.name, folder.is_dir() and (folder / "model.safetensors").is_file()))
+
+    monkeypatch.setattr("sage_hf.publishing.send_checkpoint", slow)
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+    more = {"eval_strategy": "steps", "eval_steps": 1, "save_total_limit": 1, "learning_rate": 1e-2, "max_steps": 4}
+    trainer = make_run(push_to_hub=True, hub_strategy="checkpoint", hub_always_push=True, **best, **more)
+    trainer.train()
+    assert trainer.state.best_global_step < 4
+    assert uploaded[-1] == ("checkpoint-4", True)
+
+
+def test_what_split_models_resume_from_is_not_published(server, make_run):
+    def save_more(folder):
+        plain(folder)
+        for name in ("pytorch_model_fsdp.bin", "latest", "zero_to_fp32.py"):
+            (folder / name).write_bytes(b"x")
+
+    trainer = make_run(push_to_hub=True, hub_strategy="every_save", hub_always_push=True)
+    plain, trainer._save_more = trainer._save_more, save_more
+    trainer.train()
+    trainer.push_to_hub()
+    assert {"model.safetensors", "config.json"} <= server.files(REPO).keys()
+    assert not {name for name in server.files(REPO) if name.startswith(("pytorch_model", "latest", "zero_"))}
 
 
 def test_a_card_pushed_during_training_says_what_was_given_before(server, make_run):

@@ -25,17 +25,19 @@ def make_run(folder, processor, callbacks=(), **settings):
     # Fourteen rows in three shards: a pass takes four steps of one process, or two with accumulation.
     return make_trainer(
         folder,
-        train_dataset=make_dataset(14, annotated=10).to_iterable_dataset(num_shards=3),
         processing_class=processor,
         callbacks=list(callbacks),
-        max_steps=STEPS,
         shuffle_buffer_size=6,
         random_crop_scale=0.5,
         horizontal_flip=0.5,
         color_jitter=0.2,
-        save_strategy="steps",
-        save_steps=1,
-        **settings,
+        **{
+            "train_dataset": make_dataset(14, annotated=10).to_iterable_dataset(num_shards=3),
+            "max_steps": STEPS,
+            "save_strategy": "steps",
+            "save_steps": 1,
+        }
+        | settings,
     )
 
 
@@ -83,6 +85,42 @@ def test_killed_and_resumed_is_uninterrupted(tmp_path, processor, step, settings
     assert losses(resumed) == losses(whole)
     assert resumed.state.global_step == STEPS
     for (name, parameter), other in zip(resumed.model.named_parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(parameter, other), name
+
+
+@pytest.mark.parametrize(("ends", "settings"), [([4, 8, 9], {}), ([5, 9], {"dataloader_num_workers": 2})])
+def test_a_pass_that_ended_does_not_end_again(tmp_path, processor, ends, settings):
+    settings |= {"save_strategy": "epoch", "eval_strategy": "epoch", "eval_dataset": make_dataset(4)}
+    whole = make_run(tmp_path / "whole", processor, **settings)
+    expected = seen_batches(whole)
+    whole.train()
+    killed = make_run(tmp_path / "part", processor, [Stop(ends[0])], **settings)
+    before = seen_batches(killed)
+    killed.train()
+    assert killed.state.global_step == ends[0]
+    resumed = make_run(tmp_path / "part", processor, **settings)
+    after = seen_batches(resumed)
+    resumed.train(resume_from_checkpoint="auto")
+    assert before + after == expected
+    figures = [
+        [(entry["step"], entry["eval_loss"]) for entry in run.state.log_history if "eval_loss" in entry]
+        for run in (whole, resumed)
+    ]
+    assert figures[0] == figures[1]
+    assert [step for step, _ in figures[0]] == ends
+    for (name, parameter), other in zip(resumed.model.named_parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(parameter, other), name
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_finished_run_takes_no_further_step(tmp_path, processor, streamed):
+    data = {} if streamed else {"train_dataset": make_dataset(14, annotated=10)}
+    finished = make_run(tmp_path, processor, lr_scheduler_type="constant", save_steps=4, **data)
+    finished.train()
+    again = make_run(tmp_path, processor, lr_scheduler_type="constant", save_steps=4, **data)
+    again.train(resume_from_checkpoint="auto")
+    assert again.state.global_step == STEPS
+    for (name, parameter), other in zip(again.model.named_parameters(), finished.model.parameters(), strict=True):
         assert torch.equal(parameter, other), name
 
 
