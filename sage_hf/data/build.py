@@ -264,12 +264,14 @@ def checked(rows: Iterable[SourceRow], check: Callable[[SourceRow], None] | None
             continue
         try:
             _check_text(row)
+            # Pictures inside a dataset are rows of their own, whatever names they have or lack.
+            path = str(row.picture) if isinstance(row.picture, Path) else ""
+            if path in seen:
+                raise DataError(f"the picture is listed in {seen[path] or 'the folder'} already.")
             if check is not None:
                 check(row)
-            name = str(row.picture) if isinstance(row.picture, Path) else row.file
-            if name in seen:
-                raise DataError(f"the picture is listed in {seen[name] or 'the folder'} already.")
-            seen[name] = row.where
+            if path:
+                seen[path] = row.where
             yield row
         except DataError as error:
             yield replace(row, error=str(error))

@@ -68,8 +68,8 @@ def convert_annotations(
     Write a map of each annotated picture, an 8-bit grey PNG file of the picture's relative path.
 
     The maps of several annotators that are kept apart are in folders `1/`, `2/`, ...: the first one of each picture,
-    the second one, and so on. Repeated with the same settings, it keeps the maps that are there, and makes those whose
-    picture or annotation has changed.
+    the second one, and so on. Repeated with the same settings, it keeps the maps that are there, makes those whose
+    picture or annotation has changed, and removes its maps of what is marked no longer, or of pictures that are gone.
 
     Args:
         source ([`Source`]): where pictures and annotations are; labels are not needed.
@@ -119,11 +119,13 @@ def convert_annotations(
 
     def check_target(row: SourceRow) -> None:
         target = target_of(row, source.images)
-        if targets.setdefault(target, row.file) != row.file:
-            raise DataError(f"its map would be {target}, which is that of {targets[target]}. Rename one of them.")
+        if target in targets:
+            mend = "Rename one of them" if source.images else "Name a column of ids that differ (--id-column)"
+            raise DataError(f"its map would be {target}, which is that of {targets[target]}. {mend}.")
+        targets[target] = row.file if source.images else f"{row.where}, {row.file}"
 
     tasks = ((part, (usable(part), maps, source.images, out)) for part in cut(checked(reader.rows(), check_target)))
-    done = 0
+    done, whole = 0, True
     try:
         with (
             tqdm(total=reader.total, desc="converting", unit="row", disable=None) as progress,
@@ -136,12 +138,17 @@ def convert_annotations(
                 result.annotated += made["annotated"]
                 result.maps += made["maps"]
                 result.reused += made["reused"]
+                whole = whole and all(row.error is None for row in part)
                 done += len(part)
                 progress.update(len(part))
     except (KeyboardInterrupt, ChildProcessError) as error:
         how = "Interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
         raise type(error)(f"{how} {done} rows are done, and stay in {out}: repeat to go on.") from None
     result.unused = reader.unused
+    if not whole and reader.pictures is not None:  # rows that were refused may be of any picture
+        targets |= {_map_of(name): name for name in reader.pictures.names}
+    if result.pictures and (whole or reader.pictures is not None):
+        _remove_others(targets, maps, out)
     outcome = f"{result.maps} maps of others are in {out}"
     policy.check(result.refused, result.pictures, outcome, "Maps that are there are not made again.")
     if not result.maps:
@@ -166,13 +173,17 @@ def target_of(row: SourceRow, images: str | Path | None) -> str:
         [`DataError`]: the id of a dataset's row that would lead out of the folder.
     """
     if isinstance(row.picture, Path) and images is not None:
-        return row.picture.relative_to(images).with_suffix(".png").as_posix()
+        return _map_of(row.picture.relative_to(images))
     path = os.path.normpath(row.file.replace("\\", "/"))
     if os.path.isabs(path) or path.split("/")[0] in ("..", ".") or "\0" in path:
         raise DataError(f"its id {row.file[:80]!r} can't be the name of a file.")
     # Ids of a dataset may have dots of their own.
     stem, extension = os.path.splitext(path)
     return f"{stem if extension.lower() in Image.registered_extensions() else path}.png"
+
+
+def _map_of(name: str | Path) -> str:
+    return Path(name).with_suffix(".png").as_posix()
 
 
 def make_maps(
@@ -185,10 +196,11 @@ def make_maps(
         `tuple[dict[str, int], dict[int, str]]`: how many, and why rows were found unusable by their place.
     """
     made = {"annotated": 0, "maps": 0, "reused": 0}
+    folders = _folders(settings, out)
     refused: dict[int, str] = {}
     for index, row in enumerate(rows):
         try:
-            count, reused = _make(row, settings, target_of(row, images), out)
+            count, reused = _make(row, settings, target_of(row, images), out, folders)
         except DataError as error:
             refused[index] = str(error)
             continue
@@ -201,11 +213,11 @@ def make_maps(
     return made, refused
 
 
-def _make(row: SourceRow, settings: MapSettings, target: str, out: Path) -> tuple[int, bool]:
+def _make(row: SourceRow, settings: MapSettings, target: str, out: Path, folders: list[Path]) -> tuple[int, bool]:
     """The number of a row's maps, and whether they were there."""
     assert row.picture is not None
     key = fingerprint(settings, [row])
-    there = _maps_there(target, settings, len(row.annotations), out)
+    there = [path for folder in folders if os.path.lexists(path := folder / target)]
     found = [_note_of(path) for path in there]
     if found and all(note == f"{key} {len(found)}" for note in found):
         return len(found), True
@@ -229,13 +241,23 @@ def _path_of(target: str, settings: MapSettings, index: int, out: Path) -> Path:
     return out / str(index + 1) / target if settings.annotators == "keep" else out / target
 
 
-def _maps_there(target: str, settings: MapSettings, annotators: int, out: Path) -> list[Path]:
-    paths = []
-    for index in range(max(annotators, 1)):
-        path = _path_of(target, settings, index, out)
-        if os.path.lexists(path):
-            paths.append(path)
-    return paths
+def _folders(settings: MapSettings, out: Path) -> list[Path]:
+    """Where a picture's maps may be: annotators that are kept apart may have been more in an earlier run."""
+    if settings.annotators != "keep":
+        return [out]
+    return [out / number for number in sorted(os.listdir(out)) if number.isdecimal() and (out / number).is_dir()]
+
+
+def _remove_others(targets: dict[str, str], settings: MapSettings, out: Path) -> None:
+    """Remove maps that were made here of pictures that are no row any more."""
+    for folder in _folders(settings, out):
+        for parent, below, names in os.walk(folder):
+            below[:] = [name for name in below if not Path(parent, name, RECORD).exists()]  # maps of another run
+            for name in names:
+                path = Path(parent, name)
+                of_a_row = path.relative_to(folder).as_posix() in targets
+                if name.endswith(".png") and not of_a_row and _note_of(path):
+                    path.unlink()
 
 
 def _note_of(path: Path) -> str | None:

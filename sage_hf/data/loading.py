@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def load_saliency_dataset(
     revision: str | None = None,
     label_column: str = "label",
     problem_type: str | None = None,
+    known_classes: Collection[str] = (),
     streaming: bool = False,
 ) -> datasets.DatasetDict | datasets.IterableDatasetDict:
     """
@@ -40,6 +42,7 @@ def load_saliency_dataset(
         revision (`str`, *optional*): branch, tag or commit on the Hub.
         label_column (`str`, *optional*, defaults to `"label"`): column to encode, if it is there.
         problem_type (`str`, *optional*): see [`encode_labels`].
+        known_classes (`Collection[str]`, *optional*): see [`encode_labels`]; of no use to streams.
         streaming (`bool`, *optional*, defaults to `False`): read rows when they are needed, without downloading or
             preparing the dataset first.
 
@@ -80,7 +83,7 @@ def load_saliency_dataset(
             label_column,
             problem_type,
         )
-    return encode_labels(splits, label_column, problem_type)
+    return encode_labels(splits, label_column, problem_type, known_classes)
 
 
 def _as_stream(name: str, rows: datasets.Dataset | datasets.IterableDataset) -> datasets.IterableDataset:
@@ -133,7 +136,10 @@ def check_stream_labels(
 
 
 def encode_labels(
-    splits: datasets.DatasetDict, label_column: str, problem_type: str | None = None
+    splits: datasets.DatasetDict,
+    label_column: str,
+    problem_type: str | None = None,
+    known_classes: Collection[str] = (),
 ) -> datasets.DatasetDict:
     """
     Turn a column of class names, of bare indices, or of lists of either, into `ClassLabel`, alike in every split.
@@ -145,6 +151,8 @@ def encode_labels(
         splits (`datasets.DatasetDict`): splits without the column are left alone.
         label_column (`str`): the column.
         problem_type (`str`, *optional*): `"regression"` for whole numbers that are no classes; inferred if not given.
+        known_classes (`Collection[str]`, *optional*): names of a model's classes. If bare indices are among them
+            (`"0"`, `"1"`), some may be missing: each is a name.
 
     Raises:
         [`DataError`]: splits that name their classes differently, or indices that don't run from 0 on.
@@ -173,6 +181,12 @@ def encode_labels(
         names = sorted(values)
     elif values == set(range(len(values))):
         names = [str(index) for index in range(len(values))]
+    elif not named and _are_names(values, known_classes):
+        names = [str(value) for value in sorted(values)]
+        text: Any = datasets.Value("string")
+        text = datasets.List(text) if several else text
+        # A number would be taken for the place of its name, not for the name.
+        labelled = {name: split.cast_column(label_column, text) for name, split in labelled.items()}
     else:
         raise DataError(
             f"column {label_column!r} holds {sorted(map(str, values))[:12]}: labels must be class names, or indices "
@@ -182,6 +196,12 @@ def encode_labels(
     encoding = datasets.List(encoding) if several else encoding
     encoded = {name: split.cast_column(label_column, encoding) for name, split in labelled.items()}
     return datasets.DatasetDict(splits | encoded)
+
+
+def _are_names(values: set[Any], known_classes: Collection[str]) -> bool:
+    """Whether labels are whole numbers, some of which a model has for names of its classes."""
+    whole = all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values)
+    return whole and not {str(value) for value in values}.isdisjoint(known_classes)
 
 
 def _numbers_for_each_label(labels: list[list[Any]]) -> bool:

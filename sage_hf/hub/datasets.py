@@ -37,7 +37,7 @@ def push_dataset(
     dataset: str | Path | datasets.DatasetDict | datasets.Dataset,
     repo_id: str,
     *,
-    private: bool = False,
+    private: bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
     allow: Iterable[str] = (),
@@ -70,7 +70,7 @@ def push_dataset(
         dataset (`str`, `Path`, `DatasetDict` or `Dataset`):
             A folder with parquet files, an ImageFolder, a folder of `save_to_disk`, splits, or a Hub id (to copy it).
         repo_id (`str`): `owner/name`; made if it does not exist.
-        private (`bool`, *optional*, defaults to `False`): make a new repository private.
+        private (`bool`, *optional*): make a new repository private; as its owner has set if not given.
         revision (`str`, *optional*): branch, made if it does not exist; `main` if not given.
         create_pr (`bool`, *optional*, defaults to `False`): open a pull request and push to that.
         allow (`Iterable[str]`, *optional*): names of checks whose errors don't stop the push; the card names them.
@@ -184,7 +184,7 @@ def _send(
     repo_id: str,
     api: HfApi,
     wait: Callable[[float], None],
-    where: tuple[bool, str | None, bool],
+    where: tuple[bool | None, str | None, bool],
 ) -> Pushed:
     private, revision, create_pr = where
     again = "Nothing here was changed. Repeat the push: what has arrived is not sent again."

@@ -129,3 +129,11 @@ def test_in_processes_of_its_own(folder):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kept"] == 6
+
+
+def test_flags_are_not_abbreviated(folder, capsys):
+    """`--conf` would be taken for `--config`, and the file never read."""
+    (folder / "build.yaml").write_text("metadata: strip\n")
+    with pytest.raises(SystemExit):
+        main(["data", "build", "--images", "images", "--saliency", "maps", "--out", "out", "--conf", "build.yaml"])
+    assert "unrecognized arguments: --conf" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -115,3 +116,74 @@ def test_ids_of_a_dataset_stay_in_the_folder(folder):
     report = convert_annotations(source, folder / "maps", on_error="skip")
     assert list(maps(folder / "maps")) == ["a.1.png", "row 5.png", "sub/b.png"]
     assert [refusal.file for refusal in report.refused] == ["../c", "/tmp/d"]
+
+
+def of_annotators(table, *who):
+    rows = [{**box_rows("xyxy")[int(name)], "annotator": one} for name, one in who]
+    return write_table(table, rows)
+
+
+def test_maps_of_annotators_that_were_withdrawn_are_removed(folder):
+    table = of_annotators(folder / "boxes.csv", "0a", "0b", "0c", "1a")
+    convert(folder, table, annotators="keep")
+    (folder / "maps" / "3" / "mine").mkdir()
+    Image.new("L", SIZE, 7).save(folder / "maps" / "3" / "mine" / "1.png")
+    assert list(maps(folder / "maps")) == ["1/0.png", "1/1.png", "2/0.png", "3/0.png", "3/mine/1.png"]
+    of_annotators(table, "0a", "0c", "1a")
+    report = convert(folder, table, annotators="keep")
+    assert (report.maps, report.reused) == (3, 1)
+    assert list(maps(folder / "maps")) == ["1/0.png", "1/1.png", "2/0.png", "3/mine/1.png"]
+    of_annotators(table, "0a", "0b", "0c", "1a")
+    convert(folder, table, annotators="keep")
+    of_annotators(table, "1a")
+    assert convert(folder, table, annotators="keep").reused == 1
+    assert list(maps(folder / "maps")) == ["1/1.png", "3/mine/1.png"]
+
+
+@pytest.mark.parametrize("annotators", ["keep", "mean"])
+def test_maps_of_pictures_that_are_gone_are_removed(folder, annotators):
+    coco = make_coco(folder / "annotations.json")
+    convert(folder, coco, annotators=annotators)
+    kept = [name for name in maps(folder / "maps") if "0.png" not in name]
+    notes = (folder / "maps" / "notes.png", folder / "maps" / "1.txt")
+    for path in notes:
+        path.write_bytes(b"mine")
+    convert(folder, coco, out="maps/1/other")
+    others = list(maps(folder / "maps" / "1" / "other"))
+    (folder / "images" / "0.png").rename(folder / "0.png")
+    (folder / "images" / "1.png").write_bytes(b"damaged, which may be mended")
+    report = convert(folder, coco, annotators=annotators, on_error="skip")
+    assert [refusal.file for refusal in report.refused] == ["1.png", "0.png"]
+    for path in notes:
+        assert path.read_bytes() == b"mine"
+        path.unlink()
+    assert list(maps(folder / "maps" / "1" / "other")) == others
+    shutil.rmtree(folder / "maps" / "1" / "other")
+    assert list(maps(folder / "maps")) == kept
+    for path in (folder / "images").iterdir():
+        path.unlink()
+    with pytest.raises(DataError):
+        convert(folder, coco, annotators=annotators)  # a folder that is not mounted, say
+    assert list(maps(folder / "maps")) == kept
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_maps_of_rows_of_a_dataset_that_are_gone(folder, damage):
+    import datasets
+
+    content = (folder / "images" / "0.png").read_bytes()
+    features = datasets.Features({"image": datasets.Image(), "id": datasets.Value("string")})
+
+    def save(*ids):
+        rows = [{"image": {"bytes": content, "path": None} if name else None, "id": name or "?"} for name in ids]
+        (folder / "existing").mkdir(exist_ok=True)
+        datasets.Dataset.from_list(rows, features=features).to_parquet(folder / "existing" / "train.parquet")
+
+    table = write_table(folder / "boxes.csv", box_rows("xyxy"))
+    source = Source(dataset=str(folder / "existing"), saliency=table)
+    save("0", "1")
+    convert_annotations(source, folder / "maps")
+    save("0", *[None] * damage)
+    convert_annotations(source, folder / "maps", on_error="skip")
+    # What a row can't be told of may be the one whose map is there.
+    assert list(maps(folder / "maps")) == (["0.png", "1.png"] if damage else ["0.png"])

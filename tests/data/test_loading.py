@@ -7,7 +7,7 @@ from PIL import Image
 
 from sage_hf import DataError, SageTrainer
 from sage_hf.data import load_saliency_dataset
-from sage_hf.data.loading import class_names
+from sage_hf.data.loading import class_names, encode_labels
 from tests.conftest import CLASSES, make_dataset
 
 
@@ -63,6 +63,21 @@ def test_bare_indices_get_names(tmp_path):
     gap.save_to_disk(tmp_path / "gap")
     with pytest.raises(DataError, match=r"holds \['0', '1', '5'\]: labels must be class names, or indices"):
         load_saliency_dataset(str(tmp_path / "gap"))
+
+
+def test_bare_indices_may_have_gaps_among_known_classes(tmp_path):
+    numbers = make_dataset(4).remove_columns("label").add_column("label", [0, 10, 2, None])
+    numbers.save_to_disk(tmp_path / "numbers")
+    for known in (["0", "1", "2", "10"], ["10", "2", "1", "0"]):
+        rows = load_saliency_dataset(str(tmp_path / "numbers"), known_classes=known)["train"]
+        names = rows.features["label"].names
+        assert [None if label is None else names[label] for label in rows["label"]] == ["0", "10", "2", None]
+    lists = datasets.Dataset.from_dict({"label": [[0], [], [3, 0]]})
+    several = encode_labels(datasets.DatasetDict(train=lists), "label", known_classes=["0", "3"])["train"]
+    assert several.features["label"] == datasets.List(datasets.ClassLabel(names=["0", "3"]))
+    assert list(several["label"]) == [[0], [], [1, 0]]
+    with pytest.raises(DataError, match="indices that run from 0 without a gap"):
+        load_saliency_dataset(str(tmp_path / "numbers"), known_classes=["healthy", "rust", "miner"])
 
 
 def test_splits_with_other_classes_are_refused(tmp_path):

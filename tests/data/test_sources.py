@@ -3,11 +3,13 @@ import json
 import datasets
 import numpy as np
 import pytest
+from datasets.data_files import SPLIT_KEYWORDS
 from PIL import Image
 
 from sage_hf import DataError
 from sage_hf.data import Source, build_dataset
 from sage_hf.data.sources import SourceReader
+from sage_hf.data.sources.reader import placed
 from sage_hf.data.sources.tables import Table
 from tests.data.annotated import (
     CLASSES,
@@ -149,6 +151,35 @@ def test_classes_come_from_folders(tmp_path):
     assert report.splits == {"train": 3, "validation": 3}
     assert report.classes == {"healthy": 3, "rust": 3}
     assert [rows.features["label"].int2str(label) for label in rows["label"]] == ["healthy"] * 3
+
+
+@pytest.mark.parametrize("names", SPLIT_KEYWORDS.values(), ids=str)
+def test_folders_of_splits_are_those_of_datasets(names):
+    (split,) = (split for split, keywords in SPLIT_KEYWORDS.items() if keywords is names)
+    for name in names:
+        assert placed(f"{name.capitalize()}/rust/0.png") == ("rust", str(split))
+        assert placed(f"{name}/0.png") == ("", str(split))
+    assert placed("rust/0.png") == ("rust", "train")
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [
+        (["training", "testing"], None),
+        (["rust", "healthy"], None),
+        (["rust", "test_tube"], None),
+        (["train", "test_set"], "test_set look like splits"),
+        (["Train-2020", "test.2"], "Train-2020, test.2 look like splits"),
+    ],
+)
+def test_folders_that_look_like_splits_are_warned_of(tmp_path, caplog, names, warned):
+    make_pictures(tmp_path / "images", [f"{name}/rust/{index}.png" for name in names for index in range(2)])
+    (tmp_path / "maps").mkdir()
+    source = Source(images=tmp_path / "images", saliency=(tmp_path / "maps",))
+    splits = [row.split for row in SourceReader(source).rows()]
+    assert splits == (["test", "test", "train", "train"] if names[0] == "training" else ["train"] * 4)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * bool(warned)
+    assert (warned or "") in caplog.text
 
 
 def test_classes_come_from_what_is_marked(folder):

@@ -1,5 +1,6 @@
 """`sage-hf data push` against the Hub server of these tests, with the real client."""
 
+import inspect
 import io
 import json
 import os
@@ -9,9 +10,11 @@ import pytest
 import yaml
 from PIL import PngImagePlugin
 
+from sage_hf.cli import main
 from sage_hf.data import DataError, Source, build_dataset
 from sage_hf.data.parquet import ShardedWriter
 from sage_hf.errors import PushError
+from sage_hf.hub.datasets import push_dataset
 from tests.conftest import CLASSES, make_dataset, make_rows
 from tests.hub.accounts import EXPIRED_TOKEN, WRITE_TOKEN
 from tests.hub.client import client, online, run_script
@@ -414,3 +417,18 @@ def test_the_command_in_a_process_of_its_own(server, tmp_path):
     push(folder, server, revision="v1", pictures=0)
     assert "saliency_samples.png" not in files_of(server, revision="v1")
     assert "saliency_samples.png" not in card_of(server, revision="v1")
+
+
+@pytest.mark.parametrize(("flags", "private"), [((), None), (("--private",), True)])
+def test_a_repository_is_as_private_as_its_owner_has_set(monkeypatch, flags, private):
+    """The Hub makes it public if it is told `False`, whatever an organization has set."""
+    asked = {}
+
+    def stop(*_, **settings):
+        asked.update(settings)
+        raise ValueError("stop here")
+
+    monkeypatch.setattr("sage_hf.hub.datasets.push_dataset", stop)
+    assert main(["data", "push", "folder", REPO, *flags]) == 1
+    assert asked["private"] is private
+    assert inspect.signature(push_dataset).parameters["private"].default is None

@@ -29,7 +29,10 @@ def run(argv: list[str]) -> int:
     # The modules of other commands are not imported: some need seconds.
     named = next((argument for argument in argv if argument in COMMANDS), None)
     for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        # No abbreviations: `read_config` would not see that --conf is --config.
+        command = commands.add_parser(
+            name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
         if name == named:
             import_module(f".{name}", __name__).add_arguments(command)
             use_config(command, argv)
@@ -48,7 +51,4 @@ def use_config(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     if "config" not in options:
         return
     settings = {str(key).replace("-", "_"): value for key, value in read_config(argv).items()}
-    for name, value in settings.items():
-        if name in options and options[name].nargs == "+" and not isinstance(value, list):
-            settings[name] = [value]
     set_defaults(parser, settings, options)

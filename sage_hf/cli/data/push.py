@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     pushed = push_dataset(
         args.dataset,
         args.repo_id,
-        private=args.private,
+        private=args.private or None,
         revision=args.revision,
         create_pr=args.create_pr,
         allow=args.allow,

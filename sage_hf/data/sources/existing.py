@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import datasets
 from datasets.utils.file_utils import xopen
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from ..labels import class_names_of, problem_type_of
+from ...problem_types import MULTI_LABEL
+from ..labels import class_names_of, inner_feature, problem_type_of
 from ..paths import check_folder
 from ..saliency import DataError
 from .annotation_tables import FILE_COLUMNS
@@ -35,6 +37,9 @@ class DatasetRow:
 class ExistingDataset:
     """
     A dataset of the Hub or a folder, whose other columns than picture, label and maps are left behind.
+
+    Labels that are lists of 0 or 1 for each class become lists of the classes that are present, called `LABEL_0`, ...
+    as training calls them. Lists of whole numbers are told apart as training does: by all of them, read beforehand.
 
     Args:
         path (`str`): Hub id, or folder that `load_dataset` or `load_from_disk` reads.
@@ -77,7 +82,35 @@ class ExistingDataset:
         self.label_feature = self.features.get(self.label_column) if labelled else None
         self.class_names = class_names_of(self.label_feature)
         self.problem_type = problem_type_of(self.label_feature)
+        self.numbered = self._numbered()
+        if self.numbered:
+            self.class_names = [f"LABEL_{index}" for index in range(self.numbered)]
         self.root = Path(path).resolve() if Path(path).is_dir() else None
+
+    def _numbered(self) -> int:
+        """How many numbers each label is a list of; 0 if it is anything else."""
+        dtype = getattr(inner_feature(self.label_feature), "dtype", "")
+        if self.problem_type != MULTI_LABEL or self.class_names is not None:
+            return 0
+        if not dtype.startswith(("int", "uint", "float", "bool")):
+            return 0
+        # Imported here: it loads torch, which few datasets need this for.
+        from ..loading import _numbers_for_each_label as numbers_for_each_label
+
+        labels = self._labels()
+        first = next(labels, [])
+        if not numbers_for_each_label([first]):
+            return 0
+        # Floating-point numbers are no classes; whole ones are looked at to the end.
+        told = dtype.startswith("float") or all(numbers_for_each_label([first, label]) for label in labels)
+        return len(first) if told else 0
+
+    def _labels(self) -> Iterator[list[Any]]:
+        """Every label that can be read; what can't is refused where rows are made."""
+        for rows in self.splits.values():
+            for shard in _shards(rows.select_columns([self.label_column])):
+                with suppress(Exception):
+                    yield from (row[self.label_column] for row in shard if row[self.label_column] is not None)
 
     def __iter__(self) -> Iterator[DatasetRow]:
         for split, rows in self.splits.items():
@@ -131,6 +164,15 @@ class ExistingDataset:
         """Class indices by their names; -1 is how the Hub's hidden labels are written."""
         if self.class_names is None or label is None:
             return label
+        if self.numbered:
+            if len(label) != self.numbered:
+                raise DataError(f"its label is {len(label)} numbers, and that of the first row {self.numbered}.")
+            if not all(number in (0, 1) for number in label):
+                raise DataError(
+                    f"its label {label} holds other numbers than 0 and 1, and a dataset that is built lists the "
+                    "classes that are present. Round the column, or train on this dataset as it is."
+                )
+            return [name for name, number in zip(self.class_names, label, strict=True) if number]
         if isinstance(label, list):
             return [self.class_names[index] for index in label]
         return self.class_names[label] if 0 <= label < len(self.class_names) else None

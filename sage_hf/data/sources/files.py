@@ -6,9 +6,36 @@ import bisect
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
+from ..formats import picture_extensions
 from ..saliency import DataError
+
+OTHER_EXTENSIONS = (".npy", ".xml", ".json", ".txt", ".dcm", ".heic", ".heif", ".dng", ".cr2", ".nef", ".arw", ".svs")
+"""Of files that go with a picture, or that it was made from, beside the formats of pictures."""
+
+
+@cache
+def _known_extensions() -> frozenset[str]:
+    return frozenset(picture_extensions()).union(OTHER_EXTENSIONS)
+
+
+def without_extension(path: str) -> str:
+    """
+    A path without the extension of a known kind of file.
+
+    Example:
+
+    ```python
+    >>> from sage_hf.data.sources.files import without_extension
+    >>> without_extension("a/1.2.840.PNG"), without_extension("a/1.2.840")  # an id may have dots of its own
+    ('a/1.2.840', 'a/1.2.840')
+
+    ```
+    """
+    stem, extension = os.path.splitext(path)
+    return stem if extension.lower() in _known_extensions() else path
 
 
 class FileIndex:
@@ -53,8 +80,8 @@ class FileIndex:
         return found
 
     def _find(self, whole: str) -> str | None:
-        # The whole name first: an id such as `lesion.v2` has no extension, and `lesion.jpg` is another picture.
-        for stem in (whole, os.path.splitext(whole)[0]):
+        # An id such as `lesion.v2` has no extension, and `lesion.jpg` is another picture.
+        for stem in (whole, without_extension(whole)):
             candidates = self._of_stem(stem)
             exact = [index for index in candidates if self.names[index] == whole] or candidates
             for index in exact:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from .files import without_extension
 from .rows import Entry
 
 Content = TypeVar("Content")
@@ -35,24 +36,28 @@ class MarksByPicture(Generic[Content]):
 
     def add(self, file: str, row: int | None, content: Content) -> Marks[Content]:
         """The marks of a picture, made at its first mention."""
-        path = os.path.normpath(file)
+        path = _normal(file)
         if path not in self.of_path:
             self.of_path[path] = Marks(file, row, content)
             self._of_stem = None
         return self.of_path[path]
 
     def find(self, file: str) -> Marks[Content] | None:
-        """The marks of exactly that path, or of the only one that differs from it in the extension alone."""
-        path = os.path.normpath(file)
-        found = self.of_path.get(path)
+        """
+        The marks of exactly that path, or of that path without its extension, or of the only one that differs from it
+        in the extension alone.
+        """
+        path = _normal(file)
+        # An id has no extension: `1001` is told of as `1001.jpg`, and the other way round.
+        stem = without_extension(path)
+        found = self.of_path.get(path) or self.of_path.get(stem)
         if found is None:
             if self._of_stem is None:
                 self._of_stem = {}
                 for known, marks in self.of_path.items():
-                    stem = os.path.splitext(known)[0]
-                    self._of_stem[stem] = None if stem in self._of_stem else marks
-            # An id has no extension: `1001` is told of as `1001.jpg`, and the other way round.
-            found = self._of_stem.get(path) or self._of_stem.get(os.path.splitext(path)[0])
+                    bare = without_extension(known)
+                    self._of_stem[bare] = None if bare in self._of_stem else marks
+            found = self._of_stem.get(path) or self._of_stem.get(stem)
         if found is not None:
             found.used = True
         return found
@@ -66,3 +71,8 @@ class MarksByPicture(Generic[Content]):
         """What no `find` has asked for."""
         yield from (Entry(marks.row, marks.file, marks.error) for marks in self.of_path.values() if not marks.used)
         yield from self.nameless
+
+
+def _normal(file: str) -> str:
+    """The path as pictures have it: tables that were written on Windows have other slashes."""
+    return os.path.normpath(file.replace("\\", "/"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +27,18 @@ if TYPE_CHECKING:
 
     from .existing import DatasetRow, ExistingDataset
 
-SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation"}
-SPLIT_FOLDERS = ("train", "test", "validation", *SPLIT_NAMES)
+logger = logging.getLogger(__name__)
+
+SPLIT_NAMES = {
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "testing": "test",
+}
+SPLIT_FOLDERS = {name: name for name in ("train", "validation", "test")} | SPLIT_NAMES
+# As `load_dataset("imagefolder")` takes them. In a table, which may have a split `test` as well, they stay.
+SPLIT_FOLDERS |= {"eval": "test", "evaluation": "test"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ class SourceReader:
         self.pictures: FileIndex | None = None
         self.existing: ExistingDataset | None = None
         self.table: Table | None = None
+        self._joined: dict[str, str] = {}
         if source.images is not None:
             self.pictures = FileIndex(Path(source.images), picture_extensions(), "pictures")
         self.annotations = [annotation_source(Path(path), source) for path in source.saliency]
@@ -76,6 +89,8 @@ class SourceReader:
         elif source.labels is not None:
             self._open_labels(Path(source.labels))
         self.label_from = self._label_from()
+        if labelled and self.pictures is not None and self.table is None:
+            self._warn_of_splits(self.pictures.names)
 
     def _open_dataset(self, dataset: str) -> None:
         # Imported here: processes that work on rows need not load datasets.
@@ -119,6 +134,20 @@ class SourceReader:
             f"Nothing gives labels: {self.source.images} is not a folder of class folders, and the annotations don't "
             "say what they mark. Give a table of labels (--labels)."
         )
+
+    def _warn_of_splits(self, names: list[str]) -> None:
+        """Say so where all folders look like splits, and some of them, such as `test_set`, are not known as such."""
+        folders = {name.split("/")[0] for name in names if "/" in name}
+        unknown = sorted(folder for folder in folders if folder.lower() not in SPLIT_FOLDERS)
+        # Words as `load_dataset("imagefolder")` tells them apart, by `datasets.data_files.NON_WORDS_CHARS`.
+        if unknown and all(set(re.split("[-._ 0-9]", folder.lower())) & SPLIT_FOLDERS.keys() for folder in folders):
+            logger.warning(
+                "%s: %s look like splits, but are called otherwise, and their pictures go to the training split. "
+                "Rename the folders to train, validation or test, or give a table of labels with a column of splits "
+                "(--labels, --split-column).",
+                self.source.images,
+                ", ".join(unknown),
+            )
 
     @property
     def total(self) -> int | None:
@@ -223,17 +252,28 @@ class SourceReader:
     def _dataset_row(self, row: DatasetRow) -> SourceRow:
         annotations: tuple[Annotation, ...] = ()
         label, error = None, row.error
+        where = f"{row.split}, row {row.number}"
         try:
             if self.annotations:
                 annotations, _ = self._found(row.identity)
+                if annotations and error is None:
+                    self._check_joined(row.identity, where)
             else:
                 annotations = tuple(MapFile(content, "its map") for content in row.saliency)
             if error is None and self.labelled:
                 label = parse_label(row.label, self.problem_type)
         except DataError as failure:
             error = error or str(failure)
-        where = f"{row.split}, row {row.number}"
         return SourceRow(where, row.number, row.identity, row.picture, label, row.split, annotations, error)
+
+    def _check_joined(self, identity: str, where: str) -> None:
+        """Names of pictures may occur twice, in other folders or splits; what is marked in one is not in the other."""
+        first = self._joined.setdefault(identity, where)
+        if first != where:
+            raise DataError(
+                f"what is marked in {identity!r} is joined to {first} already. Name a column in which every row has "
+                "an id of its own (--id-column)."
+            )
 
     def _leftover(self, annotations: AnnotationSource) -> Iterator[SourceRow]:
         """
@@ -265,5 +305,5 @@ def placed(name: str) -> tuple[str, str]:
     """Class and split by a picture's folders: `CLASS/x.jpg`, `train/CLASS/x.jpg` or `train/x.jpg`."""
     folders = os.path.dirname(name).split("/")
     first = folders[0].lower()
-    split = SPLIT_NAMES.get(first, first) if first in SPLIT_FOLDERS else "train"
+    split = SPLIT_FOLDERS.get(first, "train")
     return ("" if len(folders) == 1 and first in SPLIT_FOLDERS else folders[-1]), split

@@ -19,8 +19,8 @@ class Source:
     Where pictures, labels and annotations are.
 
     Pictures are those of a folder or of a dataset. Labels come from a table; without one from the pictures' folders
-    (`CLASS/x.jpg` or `train/CLASS/x.jpg`) if every picture is in one; otherwise from what the annotations say was
-    marked. Whatever gives the labels says which pictures become rows, and in which order.
+    (`CLASS/x.jpg`, or `train/CLASS/x.jpg` with any usual name of a split) if every picture is in one; otherwise from
+    what the annotations say was marked. Whatever gives the labels says which pictures become rows, and in which order.
 
     Args:
         images (`str` or `Path`, *optional*): folder of the pictures.
