@@ -63,7 +63,10 @@ def set_defaults(
     for action in parser._actions:
         if action.dest in settings:
             action.required = False
-            if settings[action.dest] is False and "no" in (action.choices or ()):
+            value = settings[action.dest]
+            if value is False and "no" in (action.choices or ()):
                 settings[action.dest] = "no"  # YAML reads a bare no as false
+            elif action.nargs in ("+", "*") and value is not None and not isinstance(value, list):
+                settings[action.dest] = [value]  # or a text would be a list of its letters
     # Strings go through the argument's own type: YAML reads 1e-4 as one.
     parser.set_defaults(**settings)

@@ -12,6 +12,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from ..data.row_pictures import ANNOTATORS
 from ..evaluation.model_evaluation import evaluate_model
 
 
@@ -20,6 +21,8 @@ def run(argv: list[str]) -> None:
     args = _parser().parse_args(argv)
     if args.output is not None and Path(args.output).exists():
         raise FileExistsError(f"{args.output} is there already. Choose another --output, or move it away.")
+    if args.output is not None:  # now, not when everything has been measured
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     # What Trainer prints on the way would spoil the JSON.
     with contextlib.redirect_stdout(sys.stderr):
         results = evaluate_model(
@@ -42,6 +45,7 @@ def run(argv: list[str]) -> None:
             label_column=args.label_column,
             use_cpu=args.use_cpu,
             disable_tqdm=args.json or None,
+            **({} if args.annotators is None else {"annotators": args.annotators}),
         )
     if not PartialState().is_main_process:
         return
@@ -69,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="CLASS",
-        help="classes of the dataset that the model does not know, or one other dataset: open-set figures (default: "
-        "what the model's run left out)",
+        help="classes of the dataset that the model does not know, one other dataset, or both: open-set figures "
+        "(default: what the model's run left out)",
     )
     parser.add_argument(
         "--bona_fide", metavar="CLASS", help="the class that is no attack: figures of presentation attack detection"
@@ -101,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="per device (default: %(default)s)")
     for name in ("image", "saliency", "label"):
         parser.add_argument(f"--{name}_column", default=name, metavar="NAME", help="(default: %(default)s)")
+    parser.add_argument(
+        "--annotators",
+        choices=[name for name in ANNOTATORS if name != "random"],
+        help="what becomes of several annotators' maps of a picture (default: as in the model's run; mean if it drew "
+        "one at random)",
+    )
     parser.add_argument("--use_cpu", action="store_true", help="even where there is an accelerator")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--output", metavar="FILE", help="write them to a new JSON file as well")

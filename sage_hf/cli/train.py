@@ -23,10 +23,12 @@ from ..data.loading import class_names, has_labels, load_saliency_dataset
 from ..data.paths import check_folder
 from ..data.saliency import DataError
 from ..evaluation import METRICS
+from ..evaluation.annotated_splits import check_maps
 from ..evaluation.model_alignment import align_splits
 from ..evaluation.protocols import LeftOut, leave_out
 from ..evaluation.trainer_metrics import figures_of, metric_intervals
 from ..heads import how_to_load, load_image_classifier
+from ..hub.model_card import check_template
 from ..hub.push import fetch_card, push_run
 from ..hub.resuming import find_checkpoint, on_hub
 from ..hub.revisions import model_revision, revision_of
@@ -202,6 +204,8 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         check_output_dir(args.output_dir, resume)
 
     check_folder(run_args.model)
+    if run_args.card_template is not None:
+        check_template(run_args.card_template)
     if run_args.problem_type not in (None, *PROBLEM_TYPES):
         raise ValueError(f"Unknown problem_type {run_args.problem_type!r}. Choose one of {', '.join(PROBLEM_TYPES)}.")
     if find_adapter_config_file(run_args.model, revision=run_args.model_revision) is not None:
@@ -275,6 +279,9 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
         for name, split in splits.items()
         if name != run_args.train_split and has_labels(split, args.label_column)
     }
+    if run_args.saliency_alignment or run_args.card_pictures:
+        needed_by = "saliency_alignment" if run_args.saliency_alignment else None
+        check_maps(trainer, {name: splits[name] for name in evaluated}, needed_by=needed_by)
     if args.push_to_hub and trainer.is_world_process_zero():
         fetch_card(str(args.output_dir), str(trainer.hub_model_id), revision=args.hub_revision, api=hub)
     published = None if Path(run_args.dataset).exists() else run_args.dataset
@@ -294,6 +301,8 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
     metrics = {name: figures_of(prediction, name) for name, prediction in predictions.items()}
     results = _results(trainer, output, metrics)
     results["data"] = data
+    if trainer.is_world_process_zero():
+        _write(results)  # whatever becomes of what else is measured and drawn
     if run_args.saliency_alignment:
         parts = {name: splits[name] for name in evaluated}
         results["saliency_alignment"] = align_splits(trainer, parts, run_args.bootstrap_resamples)
@@ -314,8 +323,7 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
                 run_args.card_pictures,
             ),
         )
-        kept = {name: value for name, value in results.items() if name != "output_dir"}
-        (Path(str(args.output_dir)) / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
+        _write(results)
     if args.push_to_hub and trainer.is_world_process_zero():
         trainer._finish_current_push()
         repo_id = str(trainer.hub_model_id)
@@ -325,6 +333,11 @@ def train(run_args: RunArguments, args: SageTrainingArguments) -> dict[str, Any]
             str(args.output_dir), repo_id, private=private, revision=args.hub_revision, template=template, api=hub
         )
     return results if trainer.is_world_process_zero() else None
+
+
+def _write(results: dict[str, Any]) -> None:
+    kept = {name: value for name, value in results.items() if name != "output_dir"}
+    (Path(results["output_dir"]) / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def _results(trainer: SageTrainer, output: TrainOutput, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 
 def rows_with_map(split: datasets.Dataset, saliency_column: str) -> list[int]:
     """
-    Indices of the rows that have a map; without decoding any, for there may be few maps among many pictures.
+    Indices of the rows that have a map, or a list with any; without decoding one, for there may be few maps among
+    many pictures.
 
     Args:
         split (`datasets.Dataset`): any.
@@ -29,6 +33,18 @@ def rows_with_map(split: datasets.Dataset, saliency_column: str) -> list[int]:
     return [
         1000 * batch + row
         for batch, table in enumerate(batches)
-        for row, valid in enumerate(table.column(saliency_column).is_valid().to_pylist())
-        if valid
+        for row, held in enumerate(_holds_map(table.column(saliency_column)))
+        if held
     ]
+
+
+def _holds_map(column: pa.ChunkedArray) -> list[bool]:
+    """For each row; of lists, one map an annotator, whether any is there."""
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        return column.is_valid().to_pylist()
+    held = np.zeros(len(column), dtype=bool)
+    lists = column.combine_chunks()
+    held[
+        pc.list_parent_indices(lists).to_numpy()[pc.list_flatten(lists).is_valid().to_numpy(zero_copy_only=False)]
+    ] = True
+    return held.tolist()

@@ -63,7 +63,7 @@ def known_and_unknown(
     if strange:
         raise DataError(
             f"{name}: column {label_column!r} has rows of {strange[:5]}, which the model does not know: it knows "
-            f"{', '.join(known[:12])}. Leave them out, or name them as unknown classes."
+            f"{', '.join(known[:12])}. {_how_to_match(known, stored, label_column)}"
         )
     others = {index for index in present if stored[index] in unknown}
     if not others:
@@ -73,3 +73,18 @@ def known_and_unknown(
         split.select([row for row, label in enumerate(labels) if label not in others]),
         split.select([row for row, label in enumerate(labels) if label in others]),
     )
+
+
+def _how_to_match(known: Sequence[str], stored: Sequence[str], label_column: str) -> str:
+    if list(known) == [f"LABEL_{index}" for index in range(len(known))]:
+        return (
+            "These are no names, so which output is which class can't be told. Set the config's id2label, in the "
+            "order that the model was trained with: model.config.id2label = {0: ..., 1: ...}, model.config.label2id "
+            "= {...: 0, ...: 1}; save_pretrained it with its image processor, and evaluate that folder."
+        )
+    if not set(known) & set(stored) and all(name.isdecimal() for name in stored):
+        return (
+            "Classes are matched by name, and these are numbers: give the column names with "
+            f"dataset.cast_column({label_column!r}, ClassLabel(names=[...]))."
+        )
+    return "Leave them out, or name them as unknown classes."

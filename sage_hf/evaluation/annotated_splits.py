@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 
+from ..data.annotated import rows_with_map
 from ..data.saliency import DataError
 from ..trainer import SageTrainer
 from .intervals import bootstrap_intervals
@@ -40,8 +41,33 @@ def measure_splits(
     }
     measured = {name: figures for name, figures in found.items() if figures is not None}
     if not measured:
-        raise DataError(f"{what}: no row of the splits {', '.join(splits)} has a map in the column {column!r}.")
+        raise _no_map(what, splits, column)
     return measured
+
+
+def check_maps(trainer: SageTrainer, splits: Mapping[str, Any], *, needed_by: str | None = None) -> None:
+    """
+    Read the maps of raw splits as a measurement will, before hours of training are spent: `args.check_rows` rows each.
+
+    Args:
+        trainer ([`SageTrainer`]): that will measure.
+        splits (`dict`): raw, by name. Streams are left out: their rows come when they are read.
+        needed_by (`str`, *optional*): what can't be done without any map.
+
+    Raises:
+        [`DataError`]: a map that can't be used; or none at all, if they are needed.
+    """
+    column = trainer.args.saliency_column
+    stored = {name: split for name, split in splits.items() if isinstance(split, datasets.Dataset)}
+    found = [name for name, split in stored.items() if rows_with_map(split, column)]
+    if needed_by is not None and len(stored) == len(splits) and not found:
+        raise _no_map(needed_by, splits, column)
+    for name in found:
+        trainer.preparation(stored[name], name, maps=True, some_classes=True, check=True)
+
+
+def _no_map(what: str, splits: Mapping[str, Any], column: str) -> DataError:
+    return DataError(f"{what}: no row of the splits {', '.join(splits)} has a map in the column {column!r}.")
 
 
 def mean_figures(scores: np.ndarray, names: Sequence[str], resamples: int) -> dict[str, dict[str, float]]:

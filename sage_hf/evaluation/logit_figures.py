@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, logit, softmax
 from scipy.stats import rankdata
 
 from .calibration import Calibration
@@ -86,8 +86,24 @@ def attack_scores(logits: np.ndarray, bona_fide: int) -> np.ndarray:
 
 
 def equal_error_threshold(scores: np.ndarray, attack: np.ndarray) -> float:
-    """Where as many attacks are missed as bona fide rows are rejected, see [`PresentationAttack`]."""
-    return PresentationAttack(keep_in_memory=True)._compute(scores, attack)["eer_threshold"]
+    """
+    Where as many attacks are missed as bona fide rows are rejected, see [`PresentationAttack`].
+
+    Of the probabilities that do so on these rows, the one in the middle of their log-odds: scores of a confident model
+    pile up at 0 and 1, so that half-way between two of them may be next to one on the scale of its logits.
+
+    Args:
+        scores (`numpy.ndarray`): (rows,), probabilities, see [`attack_scores`].
+        attack (`numpy.ndarray`): (rows,), whether each is an attack; some are, and some are not.
+    """
+    threshold = PresentationAttack(keep_in_memory=True)._compute(scores, attack)["eer_threshold"]
+    below, above = scores[scores < threshold], scores[scores >= threshold]
+    if not len(below):
+        return threshold
+    lower, upper = below.max(), above.min()
+    smallest = np.finfo(np.float64).eps  # what 1 - p can tell from 1
+    middle = expit(logit(np.clip([lower, upper], smallest, 1 - smallest)).mean())
+    return float(np.clip(middle, np.nextafter(lower, upper), upper))
 
 
 def attack_figures(

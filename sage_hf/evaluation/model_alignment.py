@@ -40,7 +40,7 @@ def model_alignment(trainer: SageTrainer, dataset: Any, resamples: int = 1000) -
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     found = []
     for batch in trainer.get_test_dataloader(dataset):
-        scores = torch.full((len(batch["pixel_values"]), len(METHODS), len(FIGURES)), torch.nan, dtype=torch.float64)
+        scores = torch.full((len(batch["pixel_values"]), len(METHODS), len(FIGURES)), torch.nan)
         rows = batch["saliency_mask"].nonzero().squeeze(1).cpu()
         if len(rows):
             pictures = batch["pixel_values"][rows.to(batch["pixel_values"].device)]
@@ -49,9 +49,9 @@ def model_alignment(trainer: SageTrainer, dataset: Any, resamples: int = 1000) -
                 interpolate = trainer.args.interpolate_pos_encoding
                 maps = model_saliency(model, pictures, method=method, interpolate_pos_encoding=interpolate)
                 by_name = alignment_scores(_arrays(maps), references)
-                scores[rows, place] = torch.tensor([by_name[name] for name in FIGURES], dtype=torch.float64).T
+                scores[rows, place] = torch.tensor([by_name[name] for name in FIGURES]).T
         found.append(trainer.accelerator.gather_for_metrics(scores.to(trainer.accelerator.device)).cpu())
-    measured = torch.cat(found).numpy()
+    measured = torch.cat(found).double().numpy()
     measured = measured[~np.isnan(measured).any(axis=(1, 2))]
     if not len(measured):
         return None
@@ -73,4 +73,4 @@ def align_splits(
 
 
 def _arrays(maps: Tensor) -> list[np.ndarray]:
-    return list(maps.double().cpu().numpy())
+    return list(maps.cpu().double().numpy())  # in this order: MPS has no float64

@@ -14,7 +14,6 @@ from transformers import AutoImageProcessor, PrinterCallback
 from transformers.utils import CONFIG_NAME
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
-from ..data.known_classes import known_and_unknown
 from ..data.labels import class_names_of, problem_type_of
 from ..data.loading import has_labels, load_saliency_dataset
 from ..data.paths import check_folder
@@ -28,7 +27,6 @@ from ..trainer import SageTrainer
 from ..training_args import SageTrainingArguments
 from .logit_figures import (
     attack_figures,
-    attack_scores,
     calibration_figures,
     equal_error_threshold,
     open_set_figures,
@@ -36,7 +34,8 @@ from .logit_figures import (
 )
 from .model_alignment import align_splits
 from .model_faithfulness import faithfulness_of_splits
-from .protocols import LeftOut, unknown_rows, values_of
+from .protocols import LeftOut
+from .split_predictions import AttackTypes, SplitPredictions, divide
 from .trainer_metrics import METRICS, figures_of, metric_intervals
 
 
@@ -62,8 +61,8 @@ def evaluate_model(
     Evaluate a published or local classifier on a published or local dataset.
 
     Rows are prepared and predicted as [`SageTrainer`] does it during training, so a split has the figures that the
-    run's `results.json` and card state. The dataset's classes are matched with the model's by name; it need not have
-    all of them.
+    run's `results.json` and card state. The dataset's classes are matched with the model's by name, for which bare
+    indices count as well; it need not have all of them. The model's config must name its classes (`id2label`).
 
     Args:
         model (`str` or `Path`): Hub id or folder, as for [`load_image_classifier`]; adapters too.
@@ -72,14 +71,15 @@ def evaluate_model(
         dataset_name (`str`, *optional*): configuration of the dataset.
         dataset_revision (`str`, *optional*): branch, tag or commit of the dataset.
         splits (`Sequence[str]`, *optional*): splits to evaluate on; all labelled ones but `train` if not given.
-        unknown (`Sequence[str]`, *optional*): classes of the dataset that the model doesn't know; or one other
-            dataset, whose split of the same name (or its only one) is used, whatever its labels. If not given, what
-            the model's run left out (`--leave_out`), as far as the dataset has it.
+        unknown (`Sequence[str]`, *optional*): classes of the dataset that the model doesn't know; one other dataset,
+            whose split of the same name (or its only one) is used, whatever its labels; or both together. What the
+            model's run left out (`--leave_out`) is unknown without being named, as far as the dataset has it; if
+            another dataset alone is named, open-set figures are of that dataset's rows alone.
         bona_fide (`str`, *optional*): the class that is no attack: figures of presentation attack detection, with the
             probability of all other classes together as the score. Rows of unknown classes of the dataset are attacks
-            of further types.
+            of further types. Splits without bona fide rows, or without attacks, have no such figures.
         attack_type_column (`str`, *optional*): names the type of attack of each row, for `bona_fide`; the class if not
-            given, or the column that the model's run went by when it left something out.
+            given, or the column that the model's run went by when it left something out, in splits that have it.
         threshold_split (`str`, *optional*): the split whose equal error rate sets the threshold of APCER and BPCER,
             without rows that are unknown; it gets no such figures itself. The threshold is 0.5 if not given.
         saliency (`bool`, *optional*, defaults to `False`): compare where the model looks with the dataset's maps.
@@ -87,7 +87,8 @@ def evaluate_model(
             removed by order of the model's maps and of the dataset's.
         bootstrap_resamples (`int`, *optional*, defaults to 1000): for the 95% intervals; 0 for none.
         predictions (`bool`, *optional*, defaults to `False`): return what was predicted as well, row by row.
-        **settings: more of [`SageTrainingArguments`], such as `per_device_eval_batch_size`, `label_column`, `use_cpu`.
+        **settings: more of [`SageTrainingArguments`], such as `per_device_eval_batch_size`, `label_column`, `use_cpu`;
+            `annotators` is that of the model's run if not given.
 
     Returns:
         `dict`: `model`, `dataset` and their `..._revision` (the commit, `None` for a local one), `problem_type`,
@@ -136,7 +137,7 @@ def evaluate_model(
     ```
     """
     classifier, trained = _load_trained(str(model), revision)
-    for name in ("embedding_layer", "interpolate_pos_encoding", "class_weights"):
+    for name in ("embedding_layer", "interpolate_pos_encoding", "class_weights", "annotators"):
         if trained.get(name) is not None:
             settings.setdefault(name, trained[name])
     config = config_of(classifier, settings.get("embedding_layer"))
@@ -148,6 +149,7 @@ def evaluate_model(
             revision=dataset_revision,
             label_column=args.label_column,
             problem_type=config.problem_type,
+            known_classes=output_names(config),
         )
         evaluated = _evaluated_splits(rows, splits, args.label_column)
         if threshold_split is not None:
@@ -157,13 +159,40 @@ def evaluate_model(
             config.problem_type = problem_type_of(feature, config.num_labels)  # type: ignore[assignment]
         problem_type = str(config.problem_type)
         left_out = LeftOut.of(trained)
+        stored = _stored_classes(rows, args.label_column)
         by_class = left_out is not None and left_out.column == args.label_column
-        if left_out is not None and by_class and not unknown:
-            unknown = [value for value in left_out.values if value in _stored_classes(rows, args.label_column)]
-        elif left_out is not None and not by_class and attack_type_column is None:
-            has_column = any(left_out.column in split.column_names for split in rows.values())
-            attack_type_column = left_out.column if has_column else None
-        _check_attacks(problem_type, output_names(config), unknown, bona_fide, threshold_split, evaluated)
+        left_classes = [value for value in left_out.values if value in stored] if left_out and by_class else []
+        _check_attacks(
+            problem_type, output_names(config), [*unknown, *left_classes], bona_fide, threshold_split, evaluated
+        )
+        measured = [name for name in evaluated if name != threshold_split]
+        _check_attack_types(rows, measured, bona_fide, attack_type_column)
+        if left_out is not None and not by_class:
+            attack_type_column = attack_type_column or left_out.column
+        other = _other_dataset(stored, unknown)
+        elsewhere = {} if other is None else _rows_elsewhere(other, evaluated)
+        unknown_classes = [value for value in unknown if value != other]
+        read = dict.fromkeys([*evaluated, *filter(None, [threshold_split])])
+        divided = {
+            name: divide(
+                rows[name],
+                name,
+                args.label_column,
+                output_names(config),
+                [*unknown_classes, *left_classes],
+                None if by_class else left_out,
+            )
+            for name in read
+        }
+        # Another dataset alone is measured by itself: what the run left out is set aside.
+        concerned = [name for name in evaluated if name in elsewhere or (other is None and len(divided[name].unknown))]
+        if unknown and not concerned:
+            raise DataError(f"unknown: no row of the splits {', '.join(evaluated)} is of {', '.join(unknown)}.")
+        types = (
+            None
+            if bona_fide is None
+            else AttackTypes.read(divided, args.label_column, bona_fide, attack_type_column, threshold_split)
+        )
         trainer = SageTrainer(
             classifier,
             args,
@@ -171,14 +200,11 @@ def evaluate_model(
             compute_metrics=METRICS[problem_type],
         )
         trainer.remove_callback(PrinterCallback)
-        other = _other_dataset(rows, unknown, args)
-        read = {name: rows[name] for name in dict.fromkeys([*evaluated, *filter(None, [threshold_split])])}
-        found = _Predictions(
-            trainer, read, () if other is not None else unknown, None if by_class else left_out, attack_type_column
-        )
+        found = SplitPredictions(trainer, divided, elsewhere, str(other))
+        parts = [found.elsewhere, *([found.unknown] if unknown_classes or other is None else [])]
+        strange = {name: np.concatenate([part[name] for part in parts if name in part]) for name in concerned}
         resamples = bootstrap_resamples
         config_file = CONFIG_NAME if how_to_load(classifier) != "adapter" else ADAPTER_CONFIG_NAME
-        strange: dict[str, np.ndarray] = {}
         results: dict[str, Any] = {
             "model": str(model),
             "model_revision": model_revision(str(model), revision, config_file),
@@ -189,7 +215,7 @@ def evaluate_model(
             "problem_type": problem_type,
             "classes": found.classes,
             **({} if left_out is None else {"left_out": left_out.to_dict()}),
-            "rows": {name: len(found.known[name]) for name in evaluated},
+            "rows": {name: len(divided[name].known) for name in evaluated},
             "metrics": {name: figures_of(found.of[name], name) for name in evaluated},
             "intervals": {name: metric_intervals(found.of[name], problem_type, resamples) for name in evaluated},
         }
@@ -200,31 +226,22 @@ def evaluate_model(
             results["ranking"] = {
                 name: ranking_figures(*found.logits_and_labels(name), resamples) for name in evaluated
             }
-        if unknown or found.strange:
-            strange = found.strange
-            if other is not None:
-                strange = {
-                    name: found.without_labels(_matching(other, name, unknown[0]), unknown[0]) for name in evaluated
-                }
-            concerned = [name for name in evaluated if name in strange]
-            if not concerned:
-                raise DataError(f"unknown: no row of the splits {', '.join(evaluated)} is of {', '.join(unknown)}.")
-            results["unknown_rows"] = {name: len(strange[name]) for name in concerned}
+        if strange:
+            results["unknown_rows"] = {name: len(logits) for name, logits in strange.items()}
             results["open_set"] = {
-                name: open_set_figures(*found.logits_and_labels(name), strange[name], resamples) for name in concerned
+                name: open_set_figures(*found.logits_and_labels(name), logits, resamples)
+                for name, logits in strange.items()
             }
-        if bona_fide is not None:
+        if bona_fide is not None and types is not None:
             threshold = None
-            if threshold_split is not None:
-                # What training left out is unknown when a threshold is chosen as well.
-                scores, types = found.attacks(threshold_split, bona_fide, known_only=True)
-                threshold = equal_error_threshold(scores, np.array([kind is not None for kind in types]))
+            if threshold_split is not None and types.for_threshold is not None:
+                scores = found.attack_scores(threshold_split, bona_fide, known_only=True)
+                threshold = equal_error_threshold(scores, np.array([kind is not None for kind in types.for_threshold]))
             results["presentation_attack"] = {
-                name: attack_figures(*found.attacks(name, bona_fide), threshold, resamples)
-                for name in evaluated
-                if name != threshold_split
+                name: attack_figures(found.attack_scores(name, bona_fide), kinds, threshold, resamples)
+                for name, kinds in types.measured.items()
             }
-        known = {name: found.known[name] for name in evaluated}
+        known = {name: divided[name].known for name in evaluated}
         if saliency:
             results["saliency_alignment"] = align_splits(trainer, known, resamples)
         if faithfulness:
@@ -236,66 +253,6 @@ def evaluate_model(
                 for name in evaluated
             }
     return results
-
-
-class _Predictions:
-    """What a model predicts for the rows of several splits, those of known and those of unknown classes."""
-
-    def __init__(
-        self,
-        trainer: SageTrainer,
-        splits: dict[str, datasets.Dataset],
-        unknown: Sequence[str],
-        left_out: LeftOut | None = None,
-        attack_type_column: str | None = None,
-    ):
-        self.trainer, self.label_column = trainer, trainer.args.label_column
-        self.classes = output_names(trainer.model_config)
-        self.attack_type_column = attack_type_column
-        parts = {name: self._divided(name, split, unknown, left_out) for name, split in splits.items()}
-        self.known = {name: known for name, (known, _) in parts.items()}
-        self.unknown = {name: others for name, (_, others) in parts.items() if len(others)}
-        prepared = {}
-        for name, known in self.known.items():
-            if not len(known):
-                raise DataError(f"{name} split: there are no rows of classes that the model knows.")
-            prepared[name] = trainer.preparation(known, name, maps=False, some_classes=True, check=True)
-        self.of = {name: trainer.predict(rows, metric_key_prefix=name) for name, rows in prepared.items()}
-        self.strange = {
-            name: self.without_labels(others, f"{name} split, unknown classes")
-            for name, others in self.unknown.items()
-        }
-
-    def _divided(
-        self, name: str, split: datasets.Dataset, unknown: Sequence[str], left_out: LeftOut | None
-    ) -> tuple[datasets.Dataset, datasets.Dataset]:
-        trained_for, left = (split, None) if left_out is None else unknown_rows(split, left_out)
-        known, others = known_and_unknown(trained_for, self.label_column, self.classes, unknown, f"{name} split")
-        return known, others if left is None else datasets.concatenate_datasets([others, left])
-
-    def logits_and_labels(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Of the rows of known classes of a split."""
-        return np.asarray(self.of[name].predictions), np.asarray(self.of[name].label_ids)
-
-    def without_labels(self, split: datasets.Dataset, name: str) -> np.ndarray:
-        """Logits of rows whatever their labels."""
-        pictures = split.select_columns([self.trainer.args.image_column])
-        prepared = self.trainer.preparation(pictures, name, maps=False, labelled=False, check=True)
-        return np.asarray(self.trainer.predict(prepared).predictions)
-
-    def attacks(self, name: str, bona_fide: str, *, known_only: bool = False) -> tuple[np.ndarray, list[str | None]]:
-        """How much like an attack each row of a split is, and the type of attack that it is, `None` for none."""
-        logits, _ = self.logits_and_labels(name)
-        kinds = self._kinds(self.known[name], bona_fide)
-        if name in self.unknown and not known_only:
-            kinds += self._kinds(self.unknown[name], bona_fide)
-            logits = np.concatenate([logits, self.strange[name]])
-        return attack_scores(logits, self.classes.index(bona_fide)), kinds
-
-    def _kinds(self, rows: datasets.Dataset, bona_fide: str) -> list[str | None]:
-        classes = values_of(rows, self.label_column)
-        types = classes if self.attack_type_column is None else values_of(rows, self.attack_type_column)
-        return [None if kind == bona_fide else named or kind for kind, named in zip(classes, types, strict=True)]
 
 
 def _load_trained(path: str, revision: str) -> tuple[Any, dict[str, Any]]:
@@ -343,28 +300,43 @@ def _check_attacks(
         )
 
 
+def _check_attack_types(
+    rows: datasets.DatasetDict, names: Sequence[str], bona_fide: str | None, column: str | None
+) -> None:
+    """A column that the caller names must be there; one that the run went by need not."""
+    for name in names:
+        if column is not None and bona_fide is not None and column not in rows[name].column_names:
+            raise DataError(
+                f"attack_type_column: the {name} split has no column {column!r}; its columns are "
+                f"{', '.join(rows[name].column_names)}. Name one of these, or other splits with splits."
+            )
+
+
 def _stored_classes(rows: datasets.DatasetDict, label_column: str) -> set[str]:
     features = [split.features[label_column] for split in rows.values() if label_column in split.features]
     return {name for feature in features for name in class_names_of(feature) or []}
 
 
-def _other_dataset(
-    rows: datasets.DatasetDict, unknown: Sequence[str], args: SageTrainingArguments
-) -> datasets.DatasetDict | None:
-    """The dataset that `unknown` names, `None` if it names classes."""
-    stored = _stored_classes(rows, args.label_column)
-    if not unknown or set(unknown) <= stored:
-        return None
-    if len(unknown) > 1:
-        strange = sorted(set(unknown) - stored)
-        raise DataError(f"unknown: {strange} are no classes of the dataset, which has {', '.join(sorted(stored))}.")
+def _other_dataset(stored: set[str], unknown: Sequence[str]) -> str | None:
+    """What of `unknown` names another dataset, being no class of this one."""
+    strange = [value for value in unknown if value not in stored]
+    if len(strange) > 1:
+        raise DataError(
+            f"unknown: {strange} are no classes of the dataset, which has {', '.join(sorted(stored))}; and one other "
+            "dataset at most can be named."
+        )
+    return strange[0] if strange else None
+
+
+def _rows_elsewhere(path: str, evaluated: Sequence[str]) -> dict[str, datasets.Dataset]:
+    """The rows of another dataset that go with each split."""
     try:
-        return load_saliency_dataset(unknown[0], label_column="")
+        other = load_saliency_dataset(path, label_column="")
     except DataError as error:
-        raise DataError(f"unknown: {unknown[0]!r} is no class of the dataset, and no dataset: {error}") from None
-
-
-def _matching(other: datasets.DatasetDict, name: str, path: str) -> datasets.Dataset:
-    if name not in other and len(other) > 1:
-        raise DataError(f"unknown: {path} has no split {name!r}, it has {', '.join(other)}. Name a split with splits.")
-    return other[name] if name in other else next(iter(other.values()))
+        raise DataError(f"unknown: {path!r} is no class of the dataset, and no dataset: {error}") from None
+    for name in evaluated:
+        if name not in other and len(other) > 1:
+            raise DataError(
+                f"unknown: {path} has no split {name!r}, it has {', '.join(other)}. Name a split with splits."
+            )
+    return {name: other[name] if name in other else next(iter(other.values())) for name in evaluated}

@@ -94,7 +94,9 @@ class PresentationAttack(evaluate.Metric):
               better.
             - `eer`: where the share of all attacks missed equals that of bona fide rejected, on straight lines between
               the points of the ROC curve; lower is better.
-            - `eer_threshold`: the score whose point on the curve is nearest to that.
+            - `eer_threshold`: the middle of the scores that give the point of the curve nearest to that: between the
+              lowest score that is called an attack and the highest one below it, on the scale of the scores. Any
+              score in that gap would do on these rows; either end of it would give other rows' scores no room.
             - `auroc`: all attacks against bona fide, 0.5 is chance, higher is better.
             - `d_prime`: difference of the mean scores, attack minus bona fide, over the root of their mean variance
               (population variances; Daugman 2004 takes its magnitude). Any number, higher is better; infinite if
@@ -122,7 +124,7 @@ class PresentationAttack(evaluate.Metric):
             "acer": (max(missed.values()) + bpcer) / 2,
             "threshold": threshold,
             "eer": rate,
-            "eer_threshold": float(thresholds[at]),
+            "eer_threshold": _middle(thresholds, at),
             "auroc": float(roc_auc_score(attack, scores)),
             "d_prime": _d_prime(scores[attack], scores[~attack]),
         }
@@ -154,6 +156,15 @@ def _equal_error(false_positives: np.ndarray, false_negatives: np.ndarray) -> tu
     step = gap[after - 1] / (gap[after - 1] - gap[after])
     rate = false_positives[after - 1] + step * (false_positives[after] - false_positives[after - 1])
     return float(rate), after if -gap[after] <= gap[after - 1] else after - 1
+
+
+def _middle(thresholds: np.ndarray, at: int) -> float:
+    """The middle of the scores that give a point of the curve; the lowest score of all has none below it."""
+    upper = float(thresholds[at])
+    if at + 1 == len(thresholds):
+        return upper
+    middle = upper + (float(thresholds[at + 1]) - upper) / 2
+    return middle if middle > thresholds[at + 1] else upper  # it is rounded between neighbouring numbers
 
 
 def _d_prime(attack: np.ndarray, bona_fide: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..tasks import at_least_float32
 from ..views import degrade_blur, degrade_mean, make_views
 
 STEPS = 16
@@ -75,7 +76,7 @@ def deletion_insertion(
             (torch.where(chosen, mean, pixel_values), torch.where(chosen, pixel_values, blurred)),
             strict=True,
         ):
-            curve.append(predict(pictures).double().gather(1, targets.unsqueeze(1)).squeeze(1))
+            curve.append(at_least_float32(predict(pictures)).gather(1, targets.unsqueeze(1)).squeeze(1))
     deletion, insertion = (torch.trapezoid(torch.stack(curve), dx=1 / steps, dim=0) for curve in curves)
     return deletion.to(pixel_values.dtype), insertion.to(pixel_values.dtype)
 

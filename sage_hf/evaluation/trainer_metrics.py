@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import evaluate
 import numpy as np
 from scipy.special import expit
 from transformers import EvalPrediction
@@ -36,8 +38,7 @@ def classification_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
     ```
     """
-    predicted = np.asarray(prediction.predictions).argmax(axis=-1)
-    return Classification(keep_in_memory=True).compute(predictions=predicted, references=prediction.label_ids)
+    return _computed(prediction, SINGLE_LABEL)
 
 
 def multi_label_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -60,9 +61,7 @@ def multi_label_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
     ```
     """
-    references = (np.asarray(prediction.label_ids) >= 0.5).astype(int)
-    probabilities = expit(np.asarray(prediction.predictions, dtype=np.float64))
-    return MultiLabel(keep_in_memory=True).compute(predictions=probabilities, references=references)
+    return _computed(prediction, MULTI_LABEL)
 
 
 def regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -85,9 +84,7 @@ def regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
     ```
     """
-    outputs = np.asarray(prediction.predictions, dtype=np.float64)
-    labels = np.asarray(prediction.label_ids, dtype=np.float64).reshape(outputs.shape)
-    return Regression(keep_in_memory=True).compute(predictions=outputs, references=labels)
+    return _computed(prediction, REGRESSION)
 
 
 METRICS: dict[str, Callable[[EvalPrediction], dict[str, float]]] = {
@@ -119,9 +116,29 @@ def metric_intervals(prediction: PredictionOutput, problem_type: str, resamples:
     if not resamples:
         return {}
 
-    def compute(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
-        return METRICS[problem_type](EvalPrediction(predictions=predictions, label_ids=references))
+    metric, predictions, references = _metric_and_arrays(prediction, problem_type)
 
-    return bootstrap_intervals(
-        compute, np.asarray(prediction.predictions), np.asarray(prediction.label_ids), resamples=resamples
-    )
+    def compute(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+        # As `compute` does, without writing each resample into an Arrow table first.
+        return metric._compute(predictions, references)
+
+    return bootstrap_intervals(compute, predictions, references, resamples=resamples)
+
+
+def _metric_and_arrays(
+    prediction: EvalPrediction | PredictionOutput, problem_type: str
+) -> tuple[evaluate.Metric, np.ndarray, np.ndarray]:
+    """The metric of a problem type, and the predictions and references that it takes."""
+    predictions, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    if problem_type == SINGLE_LABEL:
+        return Classification(keep_in_memory=True), predictions.argmax(axis=-1), labels
+    outputs = predictions.astype(np.float64)
+    if problem_type == MULTI_LABEL:
+        return MultiLabel(keep_in_memory=True), expit(outputs), (labels >= 0.5).astype(int)
+    return Regression(keep_in_memory=True), outputs, labels.astype(np.float64).reshape(outputs.shape)
+
+
+def _computed(prediction: EvalPrediction, problem_type: str) -> dict[str, float]:
+    metric, predictions, references = _metric_and_arrays(prediction, problem_type)
+    found: Any = metric.compute(predictions=predictions, references=references)
+    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, TemplateSyntaxError
 
 from .results import eval_results, value_of, write_eval_results
 from .run_record import RunRecord, shown_log
@@ -47,6 +47,20 @@ def write_record(folder: Path, record: RunRecord) -> None:
     """Write `run.json` and `.eval_results/`, which say the same as the card, for programs."""
     record.save(folder)
     write_eval_results(record, folder)
+
+
+def check_template(template: str | Path) -> None:
+    """
+    Read a template of one's own before there is anything to write with it.
+
+    Raises:
+        `FileNotFoundError`: there is no such file.
+        `ValueError`: it is no Jinja template.
+    """
+    try:
+        Environment().parse(Path(template).read_text(encoding="utf-8"))
+    except TemplateSyntaxError as error:
+        raise ValueError(f"{template}, line {error.lineno}, is no Jinja template: {error.message}") from None
 
 
 def render_model_card(record: RunRecord, template: str | Path | None = None) -> str:

@@ -40,6 +40,30 @@ def test_the_summary_shows_every_figure(sources, capsys):
         assert shown in text
 
 
+def test_the_folder_of_output_is_made_before_anything_is_measured(sources, capsys, monkeypatch):
+    file = sources / "figures" / "here" / "test.json"
+    assert main(arguments(sources, "--output", str(file))) == 0
+    assert "test: 6 rows" in capsys.readouterr().out
+    assert json.loads(file.read_text())["rows"] == {"test": 6}
+
+    def measure(*args, **kwargs):
+        raise AssertionError("this takes hours")
+
+    monkeypatch.setattr("sage_hf.cli.evaluate.evaluate_model", measure)
+    assert main(arguments(sources, "--output", str(sources / "model" / "config.json" / "test.json"))) == 1
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_annotators(sources, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("sage_hf.cli.evaluate.evaluate_model", lambda *args, **settings: asked.append(settings) or {})
+    assert main(arguments(sources, "--json")) == 0
+    assert main(arguments(sources, "--json", "--annotators", "union")) == 0
+    # The run's are taken where none are asked for.
+    assert ["annotators" in settings for settings in asked] == [False, True]
+    assert asked[1]["annotators"] == "union"
+
+
 def test_mistakes_are_explained_without_a_traceback(sources, capsys):
     assert main(arguments(sources, "--split", "train")) == 1
     assert "no split 'train'; it has test" in capsys.readouterr().err

@@ -308,3 +308,56 @@ def test_runs_that_can_not_be_compared_are_refused_or_left_out(sources, capsys, 
     assert main([*arguments(sources), *other, str(sources / "none")]) == 1
     assert "was trained on other data ({'train': 7}, here" in capsys.readouterr().err
     assert not (sources / "other").exists()
+
+
+def without_maps(split):
+    return split.map(lambda row: {"saliency": None}, features=split.features)
+
+
+def test_alignment_without_maps_to_compare_with_is_refused_before_training(sources, capsys):
+    splits = datasets.load_from_disk(sources / "data")
+    bare = {name: split if name == "train" else without_maps(split) for name, split in splits.items()}
+    datasets.DatasetDict(bare).save_to_disk(sources / "bare")
+    asked = arguments(sources, "--dataset", str(sources / "bare"), "--saliency_alignment", "true")
+    assert main(asked) == 1
+    assert "no row of the splits validation, test has a map in the column 'saliency'" in capsys.readouterr().err
+    assert not (sources / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("asked", [("--saliency_alignment", "true"), ("--card_pictures", "1")])
+def test_a_map_that_can_not_be_used_is_refused_before_training(sources, capsys, asked):
+    splits = datasets.load_from_disk(sources / "data")
+    rows = list(splits["test"])
+    rows[2]["saliency"] = Image.new("RGB", rows[2]["image"].size, (200, 30, 30))
+    splits["test"] = datasets.Dataset.from_list(rows, features=splits["test"].features)
+    splits.save_to_disk(sources / "coloured")
+    assert main(arguments(sources, "--dataset", str(sources / "coloured"), *asked)) == 1
+    assert "row 2, column 'saliency': the map has colours" in capsys.readouterr().err
+    assert not (sources / "out" / "model.safetensors").exists()
+
+
+def test_figures_are_kept_if_what_is_measured_after_them_fails(sources, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no alignment")
+
+    monkeypatch.setattr("sage_hf.cli.train.align_splits", fail)
+    assert main(arguments(sources, "--saliency_alignment", "true")) == 1
+    assert "accuracy" in json.loads((sources / "out" / "results.json").read_text())["metrics"]["test"]
+
+
+def test_a_template_that_can_not_be_used_is_refused_before_training(sources, capsys):
+    template = sources / "card.md"
+    assert main(arguments(sources, "--card_template", str(template))) == 1
+    assert "No such file" in capsys.readouterr().err
+    template.write_text("# Card\n{% if %}\n")
+    assert main(arguments(sources, "--card_template", str(template))) == 1
+    assert "card.md, line 2, is no Jinja template" in capsys.readouterr().err
+    assert not (sources / "out").exists()
+
+
+def test_one_value_of_a_list_in_a_config_is_a_list_of_one(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("model: m\ndataset: d\noutput_dir: o\nleave_out: rust\nclass_weights: balanced\nuse_cpu: true\n")
+    run_args, args = parse(["--config", str(config)])
+    assert run_args.leave_out == ["rust"]
+    assert args.class_weights == ["balanced"]

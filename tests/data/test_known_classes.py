@@ -37,6 +37,19 @@ def test_several_labels():
         known_and_unknown(several, "label", ["rust"], ["mould"])
 
 
+@pytest.mark.parametrize(
+    ("stored", "known", "message"),
+    [
+        (["rust", "mould"], ["LABEL_0", "LABEL_1"], r"These are no names.*config\.id2label = \{0: \.\.\., 1"),
+        (["0", "1"], ["rust", "mould"], r"cast_column\('label', ClassLabel"),
+        (["rust", "mould"], ["rust"], "name them as unknown classes"),
+    ],
+)
+def test_how_classes_could_be_matched_is_said(stored, known, message):
+    with pytest.raises(DataError, match=message):
+        known_and_unknown(rows([0, 1], datasets.ClassLabel(names=stored)), "label", known)
+
+
 def test_a_reader_goes_by_name_where_any_name_is_shared():
     read = LabelReader("label", names=["rust", "miner"], stored=["mould", "miner", "rust"])
     assert [read(1), read(2)] == [1, 0]

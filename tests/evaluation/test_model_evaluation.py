@@ -4,13 +4,14 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from sage_hf import DataError, SageTrainer, load_image_classifier
 from sage_hf.cli import main
 from sage_hf.evaluation import SaliencyAlignment, evaluate_model, model_saliency
-from sage_hf.evaluation.logit_figures import attack_figures, open_set_figures
+from sage_hf.evaluation.logit_figures import attack_figures, equal_error_threshold, open_set_figures
 from tests.conftest import CLASSES, make_args, make_dataset, make_model, make_rows
 
 SETTINGS = {"use_cpu": True, "disable_tqdm": True, "bootstrap_resamples": 20}
@@ -56,7 +57,8 @@ def results_of(run):
 def test_the_figures_are_those_of_the_run(trained):
     stated = results_of(trained / "run")
     found = evaluate_model(trained / "run", trained / "data", **SETTINGS)
-    assert found["metrics"] == stated["metrics"]
+    for split, figures in stated["metrics"].items():
+        assert found["metrics"][split] == pytest.approx(figures, rel=1e-6)
     assert found["intervals"] == stated["intervals"]
     assert found["rows"] == {"validation": 6, "test": 9}
     assert found["classes"] == CLASSES
@@ -139,7 +141,9 @@ def test_presentation_attacks(trained):
     validation, test = (
         1 - softmax(logits_of(trained, make_dataset(rows)).astype(float), axis=1)[:, 0] for rows in (6, 9)
     )
-    assert figures["threshold"] in validation
+    wrong = np.arange(6) % 3 > 0
+    assert figures["threshold"] == equal_error_threshold(validation, wrong)
+    assert figures["threshold"] not in validation
     label = np.arange(9) % 3
     missed = {name: (test[label == index] < figures["threshold"]).mean() for index, name in enumerate(CLASSES)}
     assert figures["apcer"]["value"] == max(missed["rust"], missed["miner"])
@@ -155,6 +159,69 @@ def test_rows_of_unknown_classes_are_attacks_of_further_types(trained, tmp_path)
     scores = 1 - softmax(logits_of(trained, make_dataset(5)).astype(float), axis=1)[:, 0]
     assert figures["apcer_by_type"]["mask"]["value"] == (scores[3:] < 0.5).mean()
     assert figures["auroc"]["value"] == pytest.approx(roc_auc_score([0, 1, 1, 1, 1], scores))
+
+
+def no_predictions(monkeypatch):
+    def predict(*args, **kwargs):
+        raise AssertionError("predicted before all was checked")
+
+    monkeypatch.setattr(SageTrainer, "predict", predict)
+
+
+def test_a_split_of_one_kind_has_no_attack_figures(trained, tmp_path, monkeypatch):
+    splits = {"validation": renamed(CLASSES, [0, 1, 2]), "prints": renamed(CLASSES, [1, 1]), "live": make_dataset(1)}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "data")
+    found = evaluate_model(trained / "run", tmp_path / "data", bona_fide="healthy", **SETTINGS)
+    assert set(found["metrics"]) == set(splits)
+    assert set(found["presentation_attack"]) == {"validation"}
+    no_predictions(monkeypatch)
+    for name, lacking in (("prints", "rows of 'healthy'"), ("live", "attacks that the model knows")):
+        with pytest.raises(DataError, match=f"{name} split: there are no {lacking}"):
+            evaluate_model(trained / "run", tmp_path / "data", bona_fide="healthy", threshold_split=name, **SETTINGS)
+    with pytest.raises(DataError, match="none of the splits prints, live has both rows of 'healthy' and attacks"):
+        evaluate_model(trained / "run", tmp_path / "data", bona_fide="healthy", splits=["prints", "live"], **SETTINGS)
+
+
+def test_bare_indices_are_matched_without_all_of_them(trained, tmp_path, processor):
+    names = ["2", "0", "1"]  # of the model, in its order
+    model = make_model("vit")
+    model.config.id2label, model.config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    split = make_dataset(6).remove_columns("label").add_column("label", [0, 0, 2, 0, 2, 2])
+    datasets.DatasetDict(test=split).save_to_disk(tmp_path / "data")
+    found = evaluate_model(tmp_path / "model", tmp_path / "data", predictions=True, **SETTINGS)
+    assert found["predictions"]["test"]["labels"].tolist() == [1, 1, 0, 1, 0, 0]
+
+
+def test_a_model_without_class_names_is_said_to_need_them(tmp_path, processor):
+    make_model("vit").save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    datasets.DatasetDict(test=make_dataset(3)).save_to_disk(tmp_path / "data")
+    with pytest.raises(DataError, match=r"it knows LABEL_0, LABEL_1, LABEL_2\. .*id2label"):
+        evaluate_model(tmp_path / "model", tmp_path / "data", **SETTINGS)
+
+
+def test_annotators_are_the_runs(trained, tmp_path):
+    """Two annotators who marked places that overlap: their union is no mean."""
+    rows = make_rows(6)
+    for row in rows:
+        other = Image.fromarray(np.pad(np.full((20, 20), 120, np.uint8), ((10, 10), (20, 8))))
+        row["saliency"] = [row["saliency"], other]
+    features = datasets.Features(
+        image=datasets.Image(),
+        saliency=datasets.List(datasets.Image(mode="L")),
+        label=datasets.ClassLabel(names=CLASSES),
+    )
+    split = datasets.Dataset.from_dict({name: [row[name] for row in rows] for name in features}, features=features)
+    (tmp_path / "model").symlink_to(trained / "model")
+    datasets.DatasetDict(train=split, test=split).save_to_disk(tmp_path / "data")
+    train(tmp_path, "run", "--annotators", "union", "--saliency_alignment", "true")
+    stated = results_of(tmp_path / "run")["saliency_alignment"]
+    found = evaluate_model(tmp_path / "run", tmp_path / "data", saliency=True, **SETTINGS)
+    assert found["saliency_alignment"] == stated
+    found = evaluate_model(tmp_path / "run", tmp_path / "data", saliency=True, annotators="mean", **SETTINGS)
+    assert found["saliency_alignment"] != stated
 
 
 def test_alignment_is_that_of_the_metric(trained):
@@ -217,6 +284,8 @@ def test_several_labels_and_numbers(tmp_path, processor):
         ({"unknown": ["mould", "rot"]}, r"\['mould', 'rot'\] are no classes of the dataset"),
         ({"unknown": ["./mould"]}, "'./mould' is no class of the dataset, and no dataset"),
         ({"bona_fide": "live"}, "the model knows no class 'live', it knows healthy, rust, miner"),
+        ({"unknown": ["./mould", "./rot"]}, "one other dataset at most"),
+        ({"bona_fide": "rust", "attack_type_column": "kind"}, "the validation split has no column 'kind'"),
         ({"threshold_split": "validation"}, "name the class that is none with bona_fide"),
         (
             {"bona_fide": "rust", "threshold_split": "test", "splits": ["test"]},
@@ -224,7 +293,8 @@ def test_several_labels_and_numbers(tmp_path, processor):
         ),
     ],
 )
-def test_mistakes(trained, settings, message):
+def test_mistakes(trained, monkeypatch, settings, message):
+    no_predictions(monkeypatch)
     with pytest.raises(ValueError, match=message):
         evaluate_model(trained / "run", trained / "data", **SETTINGS, **settings)
 

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit, logit
 
 from sage_hf.evaluation import PresentationAttack
+from sage_hf.evaluation.logit_figures import attack_figures, equal_error_threshold
 
 
 def attack_rates(predictions, references, **kwargs):
@@ -36,11 +38,50 @@ def test_by_hand():
     assert found["apcer_by_type"] == pytest.approx({"lens": 1.0, "print": 1 / 3})
     assert (found["apcer"], found["bpcer"], found["acer"]) == (1.0, 0.25, 0.625)
     assert found["threshold"] == 0.5
-    # From 0.4 on: 1 bona fide of 4 rejected, 1 attack of 4 missed. No attack is found before 0.8, 2 without an error.
-    assert (found["eer"], found["eer_threshold"]) == (0.25, 0.4)
+    # Above 0.3, up to 0.4: 1 bona fide of 4 rejected, 1 attack of 4 missed. 2 attacks are found without an error.
+    assert (found["eer"], found["eer_threshold"]) == (0.25, 0.35)
     assert (found["tpr_at_fpr_0.001"], found["tpr_at_fpr_0.1"]) == (0.5, 0.5)
     assert found["auroc"] == pytest.approx((4 + 4 + 1 + 3) / 16)
     assert "apcer_by_type" not in attack_rates(scores, [0, 0, 0, 0, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("bona_fide", "attacks", "threshold"),
+    [
+        ([0.1, 0.2], [0.6, 0.9], 0.4),
+        ([0.5, 0.5], [0.5], 0.5),  # nothing lies below
+        ([1 - 2**-53], [1.0], 1.0),  # neighbouring numbers have no middle
+    ],
+)
+def test_the_threshold_is_in_the_middle_of_the_gap(bona_fide, attacks, threshold):
+    labels = [0] * len(bona_fide) + [1] * len(attacks)
+    assert attack_rates([*bona_fide, *attacks], labels)["eer_threshold"] == pytest.approx(threshold, abs=1e-16)
+
+
+def test_a_chosen_threshold_leaves_room_on_both_sides_in_logits():
+    generator = np.random.default_rng(0)
+
+    def draw(rows):
+        logits = np.concatenate([generator.normal(-14, 2, rows), generator.normal(4, 0.5, rows)])
+        return expit(logits), np.repeat([False, True], rows)
+
+    scores, attack = draw(20)
+    threshold = equal_error_threshold(scores, attack)
+    assert logit(threshold) == pytest.approx((logit(scores[~attack].max()) + logit(scores[attack].min())) / 2)
+    scores, attack = draw(1000)
+    figures = attack_figures(scores, ["print" if one else None for one in attack], threshold, resamples=0)
+    assert (figures["apcer"]["value"], figures["bpcer"]["value"]) == (0.0, 0.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 40), st.sampled_from([1.0, 10.0, 60.0]))
+def test_a_chosen_threshold_makes_the_errors_of_the_nearest_point(seed, rows, scale):
+    generator = np.random.default_rng(seed)
+    labels = np.concatenate([[0, 1], generator.integers(0, 2, rows - 2)])
+    scores = expit(generator.normal(size=rows) * scale)  # piled up at 0 and 1
+    gaps = [abs(1 - y - x) for x, y in naive_curve(scores, labels)]
+    at = equal_error_threshold(scores, labels == 1)
+    assert abs(np.mean(scores[labels == 1] < at) - np.mean(scores[labels == 0] >= at)) == pytest.approx(min(gaps))
 
 
 def test_d_prime_by_hand():

@@ -192,6 +192,44 @@ def test_a_threshold_knows_nothing_of_what_was_left_out(model, monkeypatch, colu
     assert value in figures["apcer_by_type"]
 
 
+def test_a_split_without_types_is_read_by_its_classes(model):
+    splits = attacks()
+    splits["validation"] = splits["validation"].remove_columns("attack_type")
+    splits.save_to_disk(model / "data")
+    assert train(model, "--leave_out", "lens", "--leave_out_column", "attack_type") == 0
+    found = evaluate_model(model / "run", model / "data", bona_fide="live", **SETTINGS)["presentation_attack"]
+    assert "apcer_by_type" not in found["validation"]
+    assert set(found["test"]["apcer_by_type"]) == {"print", "lens"}
+    chosen = {"bona_fide": "live", "threshold_split": "validation"}
+    found = evaluate_model(model / "run", model / "data", **chosen, **SETTINGS)["presentation_attack"]
+    assert set(found["test"]["apcer_by_type"]) == {"print", "lens"}
+    # Nobody reads the types of the split that sets the threshold; those of others must be there if asked for.
+    asked = {"bona_fide": "live", "attack_type_column": "attack_type"}
+    again = evaluate_model(model / "run", model / "data", threshold_split="validation", **asked, **SETTINGS)
+    assert again["presentation_attack"] == found
+    with pytest.raises(DataError, match="attack_type_column: the validation split has no column 'attack_type'"):
+        evaluate_model(model / "run", model / "data", **asked, **SETTINGS)
+
+
+def test_a_class_left_out_is_set_aside_when_another_dataset_is_unknown(model):
+    splits = make_splits()
+    splits.save_to_disk(model / "data")
+    datasets.DatasetDict(test=make_dataset(4)).save_to_disk(model / "other")
+    assert train(model, "--leave_out", "rust") == 0
+    other = str(model / "other")
+    chosen = {"splits": ["test"], "predictions": True} | SETTINGS
+    alone = evaluate_model(model / "run", model / "data", unknown=[other], bona_fide="healthy", **chosen)
+    assert (alone["rows"], alone["unknown_rows"]) == ({"test": 6}, {"test": 4})
+    elsewhere = logits_of(model, make_dataset(4))
+    np.testing.assert_allclose(alone["predictions"]["test"]["unknown_logits"], elsewhere, rtol=1e-5)
+    assert set(alone["presentation_attack"]["test"]["apcer_by_type"]) == {"miner", "rust"}
+    both = evaluate_model(model / "run", model / "data", unknown=["rust", other], **chosen)
+    assert (both["rows"], both["unknown_rows"]) == ({"test": 6}, {"test": 7})
+    # A split that has none of what was left out is evaluated without open-set figures.
+    datasets.DatasetDict(test=splits["test"].select([0, 2])).save_to_disk(model / "rest")
+    assert "open_set" not in evaluate_model(model / "run", model / "rest", **SETTINGS)
+
+
 def test_flags_that_do_not_go_together(model, capsys):
     make_splits().save_to_disk(model / "data")
     assert train(model, "--leave_out_column", "label") == 1
