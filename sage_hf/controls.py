@@ -34,9 +34,10 @@ def center_gaussian(saliency: Tensor, generator: torch.Generator | None = None) 
     centre knows of a picture: nothing but where its middle is.
     """
     height, width = saliency.shape[-2:]
-    area = saliency.double().mean(dim=(1, 2, 3))
+    precision = torch.float32 if saliency.device.type == "mps" else torch.float64  # which MPS does not have
+    area = saliency.to(precision).mean(dim=(1, 2, 3))
     rows, columns = (
-        (torch.arange(size, device=saliency.device, dtype=torch.float64) - (size - 1) / 2) / size
+        (torch.arange(size, device=saliency.device, dtype=precision) - (size - 1) / 2) / size
         for size in (height, width)
     )
     # The area grows with the deviation: halve the interval that it lies in, on a logarithmic scale.

@@ -35,8 +35,29 @@ def guided_of(annotated: Count, one_in: int) -> Count:
     return (annotated + one_in - 1) // one_in
 
 
+def know_unmarked(batches: list[dict[str, Any]], classes: Tensor) -> None:
+    """
+    Count rows of classes with nothing to mark among those whose marks are known.
+
+    Args:
+        batches (`list[dict]`): as the collator makes them; `saliency_known` changes.
+        classes (`torch.Tensor`): indices of the classes; without any, labels may be of any kind.
+    """
+    if not len(classes):
+        return
+    for batch in batches:
+        if "saliency_known" in batch and "labels" in batch:
+            known, labels = batch["saliency_known"], batch["labels"]
+            batch["saliency_known"] = known | torch.isin(labels, classes.to(labels.device))
+
+
 def count_rows(
-    batches: list[dict[str, Any]], task: Task, fewest_rows: tuple[int, int], device: torch.device, one_in: int = 1
+    batches: list[dict[str, Any]],
+    task: Task,
+    fewest_rows: tuple[int, int],
+    device: torch.device,
+    one_in: int = 1,
+    shows_unmarked: bool = False,
 ) -> Tensor:
     """
     [`StepCounts`] of the batches of this process, as a tensor (6,): no count leaves the device.
@@ -47,6 +68,8 @@ def count_rows(
         fewest_rows (`tuple[int, int]`): rows and annotated rows that a batch needs to be guided.
         device (`torch.device`): of the counts.
         one_in (`int`, *optional*, defaults to 1): guide one in so many annotated rows of a batch.
+        shows_unmarked (`bool`, *optional*, defaults to `False`): count towards the fewest rows those alone that have
+            a map, see [`~sage_hf.objectives.Objective`].
     """
     counts = torch.zeros(len(StepCounts._fields), device=device)
     fewest, fewest_annotated = fewest_rows
@@ -61,5 +84,6 @@ def count_rows(
         if "saliency_mask" in batch:
             annotated = batch["saliency_mask"].sum()
             counts[3] += annotated
-            counts[4] += guided_of(annotated, one_in) * (annotated >= fewest_annotated) * (size >= fewest)
+            shown = batch["saliency_known"].sum() if shows_unmarked and "saliency_known" in batch else size
+            counts[4] += guided_of(annotated, one_in) * (annotated >= fewest_annotated) * (shown >= fewest)
     return counts

@@ -43,7 +43,14 @@ class Guide:
         return self.args.substitution or 0.0
 
     def __call__(
-        self, model: nn.Module, inputs: dict[str, Any], labels: Tensor, saliency: Tensor, mask: Tensor, step: int
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        labels: Tensor,
+        saliency: Tensor,
+        mask: Tensor,
+        step: int,
+        known: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """
         Logits of a batch, (batch, labels), and the objective's terms for those of its annotated rows that are guided,
@@ -56,20 +63,27 @@ class Guide:
             saliency (`torch.Tensor`): maps, (batch, 1, height, width).
             mask (`torch.Tensor`): which rows have one, (batch,), booleans.
             step (`int`): optimizer steps done so far.
+            known (`torch.Tensor`, *optional*): which rows have a map, even a blank one, (batch,), booleans; all if not
+                given.
         """
         compared = step % self.args.guidance_interval == 0
         annotated = mask.nonzero().squeeze(1)
         fewest, fewest_annotated = self.objective.fewest_rows
         pixel_values = inputs["pixel_values"]
-        if len(pixel_values) < fewest or len(annotated) < fewest_annotated or not (compared or self.substitution):
+        # Somebody else's evidence would stand in the views of what nobody has looked at.
+        shown = torch.arange(len(pixel_values), device=pixel_values.device)
+        if known is not None and self.objective.shows_unmarked:
+            shown = known.nonzero().squeeze(1)
+        if len(shown) < fewest or len(annotated) < fewest_annotated or not (compared or self.substitution):
             return self.encoder.logits(model, inputs), {}
         generator = self._generator(step, pixel_values.device)
         saliency = self.objective.maps(saliency, annotated, generator)
         rows = self._some(annotated, generator) if compared else annotated[:0]
         # Of the pictures as they are, and before any of them is replaced.
-        views = self.objective.views(pixel_values, saliency, rows, generator) if compared else ()
+        views = self._views(pixel_values, saliency, rows, shown, generator) if compared else ()
         if self.substitution:
-            pixel_values = self._substitute(pixel_values, saliency, annotated[~torch.isin(annotated, rows)], generator)
+            others = annotated[~torch.isin(annotated, rows)]
+            pixel_values = self._substitute(pixel_values, saliency, others, shown, generator)
             inputs = inputs | {"pixel_values": pixel_values}
         if not compared:
             return self.encoder.logits(model, inputs), {}
@@ -98,13 +112,23 @@ class Guide:
         drawn = torch.randperm(len(rows), device=rows.device, generator=generator)[: guided_of(len(rows), one_in)]
         return rows[drawn.sort().values]
 
-    def _substitute(self, pixel_values: Tensor, saliency: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def _views(
+        self, pixel_values: Tensor, saliency: Tensor, rows: Tensor, shown: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """The objective's views of rows, made of the rows that may be shown, in their order, and of no others."""
+        if len(shown) == len(pixel_values):
+            return self.objective.views(pixel_values, saliency, rows, generator)
+        return self.objective.views(pixel_values[shown], saliency[shown], torch.searchsorted(shown, rows), generator)
+
+    def _substitute(
+        self, pixel_values: Tensor, saliency: Tensor, rows: Tensor, shown: Tensor, generator: torch.Generator
+    ) -> Tensor:
         """The batch with x+ in place of some of these rows, each with the probability `substitution`."""
         chance = torch.rand(len(rows), device=rows.device, generator=generator)
         rows = rows[chance < self.substitution]
         if not len(rows):
             return pixel_values
-        views = self.objective.views(pixel_values, saliency, rows, generator)
+        views = self._views(pixel_values, saliency, rows, shown, generator)
         if not views:
             raise ValueError(
                 f"substitution={self.substitution} shows the first view of an objective in place of the picture, and "

@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import BaseImageProcessor, set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from .checks import check_model, check_split_model
-from .counting import StepCounts, count_rows
+from .counting import StepCounts, count_rows, know_unmarked
 from .data.collator import SaliencyCollator
 from .data.preparation import Preparation
 from .data.streams import StreamedDataset
 from .data.unusable import PLACE, PLACES, REASON
 from .embeddings import EmbeddingCapture, config_of, release_captures
+from .evaluated_loss import EvaluatedLoss
 from .forwarding import Encoder
 from .freezing import FrozenLayers
 from .guidance import Guide
@@ -55,7 +57,8 @@ class SageTrainer(SurvivingTrainer):
 
     A `compute_loss_func(outputs, labels, num_items_in_batch)` replaces the task's loss, not the terms. Its outputs
     hold logits alone. As in `Trainer`, it is to divide a sum over labels by `num_items_in_batch`, the labels of the
-    optimizer step (as many as there are rows, with one label a picture), unless that is `None`.
+    optimizer step (as many as there are rows, with one label a picture), unless that is `None`. Its `eval_loss` is
+    Trainer's, a mean over batches; that of the task is one over rows, however many batches and processes there are.
 
     Args:
         model (`torch.nn.Module`): an image classifier of transformers, also inside a `peft.PeftModel`; or any module
@@ -152,6 +155,7 @@ class SageTrainer(SurvivingTrainer):
         self._capture: EmbeddingCapture | None = None
         self._encoder: Encoder
         self._guide: Guide | None
+        self._evaluated = EvaluatedLoss()
         self.compute_loss_func = kwargs.get("compute_loss_func")
         self._configure(model, check=True)
         self._rows_seen = torch.zeros(len(StepCounts._fields), dtype=torch.int64)
@@ -219,9 +223,11 @@ class SageTrainer(SurvivingTrainer):
             name: self.preparation.all(dataset, name, training=name == "train", check=check)
             for name, dataset in self._raw.items()
         }
+        self._unmarked = self.preparation.unmarked_classes()
         self._bound_steps(self._prepared["train"])
         weights = self.preparation.class_weights(self._prepared["train"])
-        self.task = Task(problem_type, int(config.num_labels or 0), weights, args.label_smoothing_factor)
+        scaled = self.preparation.scaled_weights(weights, self._prepared["train"])
+        self.task = Task(problem_type, int(config.num_labels or 0), scaled, args.label_smoothing_factor)
         # Before accelerate wraps or compiles the model: hooks that come later are not part of a compiled graph.
         if self._capture is None or self._capture.model is not model:
             release_captures(model)
@@ -266,7 +272,7 @@ class SageTrainer(SurvivingTrainer):
 
         Args:
             model (`torch.nn.Module`): the wrapped model.
-            inputs (`dict`): `pixel_values`, `labels`, and in training `saliency` and `saliency_mask`.
+            inputs (`dict`): `pixel_values`, `labels`, and in training what [`SaliencyCollator`] says of maps.
             return_outputs (`bool`, *optional*, defaults to `False`): return [`ImageClassifierOutput`] as well.
             num_items_in_batch (`torch.Tensor`, *optional*): [`StepCounts`] of the whole optimizer step, (6,), as
                 [`SageTrainer.get_batch_samples`] counts them; those of this batch if not given.
@@ -275,6 +281,7 @@ class SageTrainer(SurvivingTrainer):
         idle = inputs.pop(IDLE, False)
         labels = inputs.pop("labels")
         saliency, mask = inputs.pop("saliency", None), inputs.pop("saliency_mask", None)
+        known = inputs.pop("saliency_known", None)
         places = inputs.pop(PLACES, None)
 
         if idle:
@@ -282,7 +289,7 @@ class SageTrainer(SurvivingTrainer):
             return (loss, ImageClassifierOutput(loss=loss)) if return_outputs else loss
         terms: dict[str, Tensor] = {}
         if self._guide is not None and model.training and saliency is not None and mask is not None:
-            logits, terms = self._guide(model, inputs, labels, saliency, mask, self.state.global_step)
+            logits, terms = self._guide(model, inputs, labels, saliency, mask, self.state.global_step, known)
         else:
             logits = self._encoder.logits(model, inputs)
 
@@ -298,6 +305,9 @@ class SageTrainer(SurvivingTrainer):
             total = self.task.total_loss(logits, labels, smooth=model.training)
             loss = total / (self.task.row_weights(labels).sum() if counts is None else counts.weight)
             task_loss = total.detach() / len(labels)
+            if not model.training:
+                losses = self.task.row_losses(logits, labels, smooth=False)
+                self._evaluated.keep(losses.detach(), self.task.row_weights(labels))
         if self._guide is not None and terms:
             loss = loss + self._guide.weighted(terms, None if counts is None else counts.guided)
         if model.training:
@@ -321,11 +331,29 @@ class SageTrainer(SurvivingTrainer):
     ) -> tuple[Tensor | None, Any, Any]:
         """As in `Trainer`; without labels, the logits alone."""
         if all(inputs.get(name) is not None for name in self.label_names):
-            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            predicted = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            self._evaluated.gather(self.accelerator)
+            return predicted
         inputs = {name: value for name, value in self._prepare_inputs(inputs).items() if name != "labels"}
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = self._encoder.logits(model, inputs)
         return None, None if prediction_loss_only else logits, None
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As in `Trainer`; the task's loss is a mean over all rows, see [`~sage_hf.evaluated_loss.EvaluatedLoss`]."""
+        self._evaluated.start()
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        loss = self._evaluated.mean(finite_only=self.args.logging_nan_inf_filter)
+        if loss is not None and output.metrics is not None:
+            output.metrics[f"{metric_key_prefix}_loss"] = loss
+        return output
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -338,8 +366,10 @@ class SageTrainer(SurvivingTrainer):
         if self._guide is not None:
             self._guide.batches = 0
         batches = self._data_wait.fetch(epoch_iterator, num_batches)
-        fewest = self.guidance_objective.fewest_rows if self.guidance_objective is not None else (0, 0)
-        own = count_rows(batches, self.task, fewest, device, self.args.guidance_one_in or 1)
+        objective = self.guidance_objective
+        fewest, unmarked = (objective.fewest_rows, objective.shows_unmarked) if objective else ((0, 0), False)
+        know_unmarked(batches, self._unmarked)
+        own = count_rows(batches, self.task, fewest, device, self.args.guidance_one_in or 1, unmarked)
         counts = self.accelerator.reduce(own, reduction="sum")
         self._rows_seen = self._rows_seen.to(device) + counts.long()
         batches = self._set_refused_aside(batches)
@@ -364,7 +394,7 @@ class SageTrainer(SurvivingTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         assert self._signature_columns is not None
-        added = ("pixel_values", "labels", "saliency", "saliency_mask", PLACE, REASON)
+        added = ("pixel_values", "labels", "saliency", "saliency_mask", "saliency_known", PLACE, REASON)
         self._signature_columns += [column for column in added if column not in self._signature_columns]
 
     def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:

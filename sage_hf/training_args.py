@@ -40,7 +40,8 @@ class SageTrainingArguments(TrainingArguments):
     The defaults of the method are ours (the paper's were not available): they were chosen on the validation digits of
     `training/benchmarks/digits_sweep.py`, and `ablations.py` there changes one at a time; the results lie beside them.
     Small marks, tightly drawn, as of lesions, take other values: `degradation="background"`, `saliency_dilation=0.04`,
-    `triplet_weight=0.3`, `consistency_weight=0.5` (`coffee_leaf.py` there).
+    `triplet_weight=0.3`, `consistency_weight=0.5`, and in `unmarked_classes` those with nothing to mark
+    (`coffee_leaf.py` there).
 
     Args:
         guidance (`str`, *optional*, defaults to `"sage"`):
@@ -97,7 +98,8 @@ class SageTrainingArguments(TrainingArguments):
         class_weights (`list[str]`, *optional*):
             A number above 0 for each label, or `"balanced"`, from the training labels: inversely proportional to how
             often a class occurs, as scikit-learn has it; with several labels a picture, the number of pictures without
-            a label over that with it. What a weight does is said in [`~sage_hf.tasks.Task`].
+            a label over that with it. What a weight does is said in [`~sage_hf.tasks.Task`]. With a single label the
+            scale of the numbers says nothing: they are divided by their mean over the training rows.
         interpolate_pos_encoding (`bool`, *optional*, defaults to `False`):
             Let the model fit its position encodings to pictures of another size than it was pretrained on, for
             fine-tuning at high resolution. The model needs it in inference as well.
@@ -109,6 +111,10 @@ class SageTrainingArguments(TrainingArguments):
             `"random"` draws one annotator for each row and epoch, so that over the epochs every annotator counts alike
             and each map stays what a human marked; `"mean"`, `"union"` and `"intersection"` combine them. Annotators
             whose map is missing or blank did not mark the picture, and do not count.
+        unmarked_classes (`list[str]`, *optional*):
+            Classes in which there is nothing to mark, such as healthy ones. `degradation="background"` shows other
+            pictures in the belief that what is unmarked there is no evidence: those with a map, and those of these
+            classes. Other degradations don't ask.
         random_crop_scale (`float`, *optional*):
             Train on random crops that keep at least this share of a picture's area, in (0, 1]. No crops if not given.
         horizontal_flip (`float`, *optional*, defaults to 0.0): probability of mirroring a training picture.
@@ -198,6 +204,9 @@ class SageTrainingArguments(TrainingArguments):
     image_column: str = field(default="image", metadata={"help": "Name of the picture column."})
     saliency_column: str = field(default="saliency", metadata={"help": "Name of the saliency column."})
     label_column: str = field(default="label", metadata={"help": "Name of the label column."})
+    unmarked_classes: list[str] | None = field(
+        default=None, metadata={"help": "Classes with nothing to mark, whose pictures may be backgrounds of others."}
+    )
     annotators: str = field(
         default="random",
         metadata={
@@ -346,8 +355,8 @@ class SageTrainingArguments(TrainingArguments):
             objective ([`Objective`], *optional*): what guides; what the arguments describe if not given.
         """
         objective = objective or self.objective()
-        # What a model needs to be used, whatever guided it.
-        needed = {name: getattr(self, name) for name in ("embedding_layer", "interpolate_pos_encoding")}
+        # What a model needs to be used, and to be evaluated as its run did, whatever guided it.
+        needed = {name: getattr(self, name) for name in ("embedding_layer", "interpolate_pos_encoding", "annotators")}
         if objective is None:
             return {"guidance": "none"} | needed
         names: dict[type, str] = {kind: name for name, kind in GUIDANCE.items()}
@@ -356,5 +365,6 @@ class SageTrainingArguments(TrainingArguments):
             {"guidance": names.get(type(objective), type(objective).__name__)}
             | describe(objective)
             | {name: getattr(self, name) for name in common}
+            | ({"unmarked_classes": self.unmarked_classes} if self.unmarked_classes else {})
             | needed
         )

@@ -70,8 +70,9 @@ def degrade_background(pixel_values: Tensor, saliency: Tensor, generator: torch.
     As [`degrade_shuffle`], but what is marked in the other picture is filled in from around: see [`fill_marks`].
 
     Where evidence is a small part of the picture, as a lesion is of a leaf, shuffling puts the evidence of other
-    classes into the views: x+ then shows two diseases and has the label of one. Rows without a map are taken as they
-    are.
+    classes into the views: x+ then shows two diseases and has the label of one. Rows with a blank map are taken as
+    they are; in training, rows without a map are not taken at all, as their evidence may lie anywhere, unless their
+    class is one of `unmarked_classes`.
     """
     order = partners(len(pixel_values), pixel_values.device, generator)
     return fill_marks(pixel_values, saliency)[order]
@@ -218,8 +219,8 @@ def make_views(
         saliency (`torch.Tensor`): maps, (batch, 1, height, width), in [0, 1].
         degradation (`str` or callable, *optional*, defaults to `"shuffle"`):
             `"blur"`, `"noise"`, `"mean"`, `"shuffle"` (other pictures of the batch), `"background"` (other pictures of
-            the batch, without what is marked in them), or a callable that takes `pixel_values` and a generator and
-            returns a tensor of the same shape.
+            the batch, without what is marked in them; a blank map says that nothing is), or a callable that takes
+            `pixel_values` and a generator and returns a tensor of the same shape.
         rows (`torch.Tensor`, *optional*): indices of the rows to make views of; all of them if not given. `"shuffle"`
             and `"background"` draw their other pictures from the whole batch either way.
         generator (`torch.Generator`, *optional*): source of randomness, on the device of `pixel_values`; torch's

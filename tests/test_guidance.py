@@ -2,18 +2,19 @@
 
 import json
 
+import datasets
 import pytest
 import torch
 import torch.nn.functional as F
 
-from sage_hf import SageTrainer, SageTrainingArguments, make_views
+from sage_hf import SageObjective, SageTrainer, SageTrainingArguments, make_views
 from sage_hf.counting import StepCounts, count_rows
 from sage_hf.data import SaliencyCollator
 from sage_hf.guidance import Guide
 from sage_hf.objectives import Objective
 from sage_hf.tasks import Task
 from sage_hf.training_args import PRESETS
-from tests.conftest import Rows, make_args, make_model
+from tests.conftest import Rows, make_args, make_dataset, make_model
 
 ANNOTATED = (0, 2, 3, 5, 8, 9, 12)
 
@@ -24,8 +25,8 @@ def rows() -> dict[str, torch.Tensor]:
     return SaliencyCollator()([Rows(annotated=ANNOTATED)[index] for index in range(16)])
 
 
-def make_trainer(folder, model=None, **settings) -> SageTrainer:
-    args = make_args(folder, degradation="mean", per_device_train_batch_size=16, **settings)
+def make_trainer(folder, model=None, degradation="mean", **settings) -> SageTrainer:
+    args = make_args(folder, degradation=degradation, per_device_train_batch_size=16, **settings)
     return SageTrainer(model=model or make_model("vit"), args=args)
 
 
@@ -74,6 +75,63 @@ def test_drawn_rows_are_counted_over_the_whole_step():
     counts = StepCounts(*count_rows(batches, task, (2, 2), torch.device("cpu"), one_in=3))
     assert (counts.rows, counts.annotated) == (16, 7)
     assert counts.guided == 2 + 1 + 0 + 0  # the last has fewer annotated rows than it takes
+
+
+def views_of(trainer: SageTrainer, monkeypatch, batch: dict[str, torch.Tensor]) -> list[tuple[torch.Tensor, ...]]:
+    """What the objective was asked to make views of, and what it made: pictures, rows, x+ and x-; empty if nothing."""
+    seen = []
+    kind = type(trainer.guidance_objective)
+    make = kind.views
+
+    def views(self, pixel_values, saliency, rows, generator=None):
+        made = make(self, pixel_values, saliency, rows, generator)
+        seen.append((pixel_values, rows, *made))
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "views", views)
+        loss_of(trainer, batch, 0)
+    return seen
+
+
+def test_background_views_show_no_row_without_a_map(tmp_path, monkeypatch, rows):
+    """Each picture has a colour of its own; 1 and 4 have a blank map, 5 rows and more none."""
+    colours = torch.arange(16.0) / 16
+    rows["pixel_values"] = colours.view(-1, 1, 1, 1).expand_as(rows["pixel_values"]).clone()
+    rows["saliency"][:, :, :4] = 0.0  # so that every map leaves something unmarked
+    rows["saliency_known"][[1, 4]] = True
+    known = sorted({*ANNOTATED, 1, 4})
+    trainer = make_trainer(tmp_path / "all", degradation="background")
+    some = make_trainer(tmp_path, degradation="background", guidance_one_in=2, substitution=1.0)
+    for one in (trainer, some):
+        for pictures, made_of, positive, negative in views_of(one, monkeypatch, rows):
+            torch.testing.assert_close(pictures[:, 0, 0, 0], colours[known])
+            assert set(made_of.tolist()) <= {known.index(row) for row in ANNOTATED}
+            around = positive[:, 0, 0, 0]  # where nothing is marked: the other picture's colour
+            assert all((around - colours[known].view(-1, 1)).abs().min(dim=0).values < 1e-6)
+            assert not torch.isclose(around, pictures[made_of][:, 0, 0, 0]).any()
+            torch.testing.assert_close(negative[:, 0, 0, 0], pictures[made_of][:, 0, 0, 0])
+    del rows["saliency_known"]  # a collator of one's own, which does not say: as it was, of all rows
+    ((pictures, *_),) = views_of(trainer, monkeypatch, rows)
+    assert len(pictures) == 16
+
+
+def test_other_views_are_made_of_all_rows(tmp_path, monkeypatch, rows):
+    trainer = make_trainer(tmp_path, degradation="shuffle")
+    ((pictures, made_of, *_),) = views_of(trainer, monkeypatch, rows)
+    assert (len(pictures), made_of.tolist()) == (16, list(ANNOTATED))
+
+
+def test_a_batch_with_one_known_row_has_no_background(tmp_path, monkeypatch, rows):
+    rows["saliency_mask"][list(ANNOTATED[1:])] = False
+    rows["saliency_known"] = rows["saliency_mask"].clone()
+    trainer = make_trainer(tmp_path, degradation="background")
+    assert views_of(trainer, monkeypatch, rows) == []
+    count = {"task": trainer.task, "fewest_rows": (2, 1), "device": torch.device("cpu")}
+    assert StepCounts(*count_rows([rows], **count, shows_unmarked=True)).guided == 0
+    rows["saliency_known"][4] = True
+    assert len(views_of(trainer, monkeypatch, rows)) == 1
+    assert StepCounts(*count_rows([rows], **count, shows_unmarked=True)).guided == 1
 
 
 @pytest.mark.parametrize("guidance", ["sage", "augment"])
@@ -162,3 +220,40 @@ def test_a_preset_fills_in_what_is_not_given(tmp_path):
 def test_bad_settings_are_explained(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         make_args(tmp_path, **settings)
+
+
+def healthy_trainer(folder, processor, **settings) -> SageTrainer:
+    """Rows of three classes in turn, `healthy` the first; 1, 2 and 4 have a map, all others none."""
+    rows = make_dataset(9)
+    kept = [picture if index in (1, 2, 4) else None for index, picture in enumerate(rows["saliency"])]
+    rows = datasets.Dataset.from_list(
+        [row | {"saliency": one} for row, one in zip(rows, kept, strict=True)], features=rows.features
+    )
+    args = make_args(folder, degradation="background", per_device_train_batch_size=9, max_steps=1, **settings)
+    return SageTrainer(make_model("vit"), args, train_dataset=rows, processing_class=processor)
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(None, {1, 2, 4}), (["healthy"], {0, 3, 6, 1, 2, 4})])
+def test_pictures_of_classes_with_nothing_to_mark_are_backgrounds(tmp_path, monkeypatch, processor, classes, shown):
+    trainer = healthy_trainer(tmp_path, processor, unmarked_classes=classes)
+    assert trainer.model_config.sage.get("unmarked_classes") == classes
+    pictures = [row["pixel_values"] for row in trainer.train_dataset]
+    seen, make = [], SageObjective.views
+
+    def views(self, pixel_values, *others):
+        seen.extend(next(i for i, one in enumerate(pictures) if torch.equal(one, picture)) for picture in pixel_values)
+        return make(self, pixel_values, *others)
+
+    monkeypatch.setattr(SageObjective, "views", views)
+    trainer.train()
+    assert sorted(seen) == sorted(shown)
+
+
+def test_classes_with_nothing_to_mark_are_those_of_the_model(tmp_path, processor):
+    with pytest.raises(ValueError, match=r"unmarked_classes holds \['health'\], and the classes are 'healthy'"):
+        healthy_trainer(tmp_path, processor, unmarked_classes=["health"])
+    args = make_args(tmp_path, unmarked_classes=["a"])
+    model = make_model("vit")
+    model.config.problem_type = "multi_label_classification"
+    with pytest.raises(ValueError, match="unmarked_classes is for one label a picture"):
+        SageTrainer(model, args)

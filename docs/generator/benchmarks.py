@@ -123,7 +123,10 @@ def _without_links(text: str) -> str:
 def tables_of(script: Path) -> list[str]:
     """The tables that a script makes of the results beside it, `NAME.json` and `NAME_DEVICE.json`."""
     lines: list[str] = []
+    scripts = [path.stem for path in script.parent.glob("*.py")]
     for path in sorted(script.parent.glob(f"{script.stem}*.json")):
+        if max((stem for stem in scripts if path.stem.startswith(stem)), key=len) != script.stem:
+            continue  # of coffee_leaf_forms, not of coffee_leaf
         read = json.loads(path.read_text())
         runs = _runs(read)
         part = path.stem.removeprefix(script.stem).strip("_")

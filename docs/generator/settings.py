@@ -58,6 +58,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "saliency_column",
         "label_column",
         "annotators",
+        "unmarked_classes",
         "random_crop_scale",
         "horizontal_flip",
         "color_jitter",

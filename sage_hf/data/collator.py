@@ -11,10 +11,10 @@ class SaliencyCollator:
     """
     Stacks transformed rows. Rows without a map get zeros there, and the mask tells them apart.
 
-    The batch has `pixel_values` (batch, channels, height, width), `saliency` (batch, 1, height, width) in [0, 1],
-    `saliency_mask` (batch,) of booleans, and `labels`, (batch,) or (batch, labels), if the rows have `labels` or
-    `label`. Whether it has maps at all depends on the transform, not on the rows: all processes of a distributed run
-    see the same keys.
+    The batch has `pixel_values` (batch, channels, height, width); `saliency` (batch, 1, height, width) in [0, 1];
+    `saliency_mask` (batch,), booleans; `saliency_known` (batch,), booleans, true as well of rows where somebody looked
+    and marked nothing; and `labels`, (batch,) or (batch, labels), if the rows have `labels` or `label`. Whether it has
+    maps at all depends on the transform, not on the rows: all processes of a distributed run see the same keys.
 
     Raises:
         `ValueError`: pictures of different sizes.
@@ -47,6 +47,8 @@ class SaliencyCollator:
             maps = [row["saliency"] for row in rows]
             batch["saliency"] = torch.stack([blank if saliency is None else saliency for saliency in maps])
             batch["saliency_mask"] = torch.tensor([saliency is not None for saliency in maps])
+            known = [row.get("saliency_known", saliency is not None) for row, saliency in zip(rows, maps, strict=True)]
+            batch["saliency_known"] = torch.tensor(known)
         for name in ("labels", "label"):
             if name in rows[0]:
                 labels = torch.stack([torch.as_tensor(row[name]) for row in rows])

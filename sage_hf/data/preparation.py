@@ -7,6 +7,8 @@ from typing import Any, TypeGuard
 
 import datasets
 import numpy as np
+import torch
+from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedConfig
 
 from ..models import output_names
@@ -159,6 +161,21 @@ class Preparation:
             self.config.problem_type = found  # type: ignore[assignment]  # one of the names it takes
         return str(self.config.problem_type)
 
+    def unmarked_classes(self) -> Tensor:
+        """
+        Indices of the classes that the arguments say have nothing to mark.
+
+        Raises:
+            `ValueError`: one that is none of the model's; or a model that does not predict one class a picture.
+        """
+        asked = self.args.unmarked_classes or []
+        if asked and self.problem_type() != SINGLE_LABEL:
+            raise ValueError("unmarked_classes is for one label a picture: give such pictures a blank map instead.")
+        names = output_names(self.config)
+        if unknown := [name for name in asked if name not in names]:
+            raise ValueError(f"unmarked_classes holds {unknown}, and the classes are {', '.join(map(repr, names))}.")
+        return torch.tensor([names.index(name) for name in asked], dtype=torch.long)
+
     def class_weights(self, dataset: Any) -> tuple[float, ...] | None:
         """
         The weights that the arguments ask for; those that balance the labels of a prepared dataset for `"balanced"`.
@@ -171,17 +188,43 @@ class Preparation:
             return None
         if weights != ["balanced"]:
             return tuple(map(float, weights))
-        if isinstance(dataset, TransformedDataset):
-            read, labels = dataset.transform.read_label, dataset.dataset[self.args.label_column]
-            found = [read(label) for label in labels]
-        elif isinstance(dataset, datasets.Dataset) and {"labels", "label"} & set(dataset.column_names):
-            found = dataset.with_format(None)["labels" if "labels" in dataset.column_names else "label"]
-        else:
+        if (found := self._labels(dataset)) is None:
             raise DataError(
                 "class_weights='balanced' needs a map-style dataset whose labels can be read beforehand. Give the "
                 "weights as numbers."
             )
         return balanced_weights(found, self.problem_type(), self._outputs)
+
+    def scaled_weights(self, weights: tuple[float, ...] | None, dataset: Any) -> tuple[float, ...] | None:
+        """
+        Weights of a single label with a mean of 1 over the rows of a prepared dataset, or over the classes if labels
+        can't be read beforehand. Their own scale says nothing, as the task divides by them; but it would be that of
+        other terms, which don't. Those of several labels are no weights of rows, and stay.
+        """
+        if weights is None or self.problem_type() != SINGLE_LABEL or len(weights) != self._outputs:
+            return weights
+        labels = self._labels(dataset)
+        rows = np.arange(len(weights)) if labels is None else np.asarray(labels)
+        mean = float(np.asarray(weights)[rows[rows >= 0]].mean())
+        return tuple(weight / mean for weight in weights)
+
+    def _labels(self, dataset: Any) -> Any:
+        """
+        Of a prepared dataset, (rows,) or (rows, labels), but for rows that are skipped; `None` if they can't be read
+        beforehand.
+        """
+        if isinstance(dataset, TransformedDataset):
+            found = []
+            for label in dataset.dataset[self.args.label_column]:
+                try:
+                    found.append(dataset.transform.read_label(label))
+                except DataError:
+                    if self.args.on_error != "skip":
+                        raise
+            return found
+        if isinstance(dataset, datasets.Dataset) and {"labels", "label"} & set(dataset.column_names):
+            return dataset.with_format(None)["labels" if "labels" in dataset.column_names else "label"]
+        return None
 
     @staticmethod
     def _is_raw(dataset: Any) -> TypeGuard[datasets.Dataset | datasets.IterableDataset]:

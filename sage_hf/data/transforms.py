@@ -108,7 +108,8 @@ class AlignedTransform:
         """
         Model inputs of one row: `pixel_values` (channels, height, width); `labels`, as [`LabelReader`] gives them, if
         the row has any; `saliency`, unless maps are left out: float32 (1, height, width) in [0, 1], or `None` for a
-        row without a map, with a blank map, or whose marked region the random crop has cut away.
+        row without a map, with a blank map, or whose marked region the random crop has cut away; and beside it
+        `saliency_known`, whether the row has a map at all, and what it does not mark is known to be unmarked.
 
         Args:
             row (`dict`): the columns by name.
@@ -127,6 +128,9 @@ class AlignedTransform:
         except DataError as error:
             raise DataError(f"column {self.image_column!r}: {error}") from error.__cause__
         saliency = row.get(self.saliency_column) if self.saliency_column else None
+        known = (
+            any(one is not None for one in saliency) if isinstance(saliency, (list, tuple)) else saliency is not None
+        )
         try:
             if isinstance(saliency, (list, tuple)):
                 generator = generator or _from_torch()
@@ -144,6 +148,7 @@ class AlignedTransform:
             inputs["saliency"] = saliency and self._replay.saliency(
                 saliency, pixel_values.shape[-2:], mirrored=change.mirrored
             )
+            inputs["saliency_known"] = known
         label = row.get(self.label_column)
         # The Hub's hidden test labels are -1; where labels are not asked for, they are none.
         if label is not None and (self.require_label or not isinstance(label, int) or label != -1):

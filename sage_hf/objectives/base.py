@@ -138,6 +138,14 @@ class Objective(Protocol):
         """How many rows, and how many annotated rows, a batch needs to be guided."""
         return 1, 1
 
+    @property
+    def shows_unmarked(self) -> bool:
+        """
+        Whether views show what is unmarked of other rows, in the belief that it holds no evidence. `views` is then
+        given those rows alone that have a map, even a blank one: of the others nobody has said where theirs is.
+        """
+        return False
+
     def maps(self, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The maps that guide, (batch, 1, height, width): those of the data, or others as a control."""
         return saliency
@@ -170,6 +178,11 @@ class MapObjective(Objective, Protocol):
         """
         degradation = getattr(self, "degradation", None)
         return (2 if degradation in MIXING else 1, 2 if self.saliency_control == "shuffled" else 1)
+
+    @property
+    def shows_unmarked(self) -> bool:
+        """As the degradation `"background"` does."""
+        return getattr(self, "degradation", None) == "background"
 
     def maps(self, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The maps of the batch with their marks grown, or those of the control in place of them."""

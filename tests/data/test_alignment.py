@@ -19,7 +19,7 @@ from transformers.models.mobilevit.image_processing_pil_mobilevit import MobileV
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 from transformers.utils import is_torchvision_available
 
-from sage_hf import AlignedTransform, DataError
+from sage_hf import AlignedTransform, DataError, SaliencyCollator
 from sage_hf.data.dataset import TransformedDataset
 from sage_hf.data.transforms import random_box
 from tests.conftest import make_dataset
@@ -181,3 +181,31 @@ def test_no_augmentation_gives_the_processors_own_pixels():
 
 def test_dataset_feature_is_what_the_contract_says():
     assert make_dataset(2).features["saliency"] == datasets.Image(mode="L")
+
+
+@pytest.mark.parametrize(
+    ("saliency", "known"),
+    [
+        (Image.new("L", (32, 32), 255), True),
+        (Image.new("L", (32, 32)), True),  # somebody looked, and marked nothing
+        (None, False),
+        ([None, Image.new("L", (32, 32))], True),
+        ([None], False),
+        ([], False),
+    ],
+)
+def test_a_blank_map_is_known(saliency, known):
+    row = AlignedTransform(PROCESSORS["resize"])({"image": Image.new("RGB", (32, 32)), "saliency": saliency})
+    assert row["saliency_known"] is known
+    batch = SaliencyCollator()([row, {"pixel_values": row["pixel_values"], "saliency": None}])
+    assert batch["saliency_known"].tolist() == [known, False]
+    assert batch["saliency_mask"].tolist() == [row["saliency"] is not None, False]
+
+
+def test_maps_that_are_cut_away_are_known():
+    row = {"image": Image.new("RGB", (64, 64)), "saliency": Image.new("L", (64, 64))}
+    row["saliency"].putpixel((0, 0), 255)
+    transform = AlignedTransform(PROCESSORS["resize"], random_crop_scale=0.1)
+    found = [transform(row, np.random.default_rng(seed)) for seed in range(20)]
+    assert any(one["saliency"] is None for one in found)
+    assert all(one["saliency_known"] for one in found)

@@ -38,6 +38,11 @@ def printed_rows():
     return rows
 
 
+def test_results_are_those_of_the_script_with_the_longest_name():
+    assert tables_of(FOLDER / "coffee_leaf.py") == []
+    assert any("background, grown" in line for line in tables_of(FOLDER / "coffee_leaf_forms.py"))
+
+
 def test_every_row_is_one_that_a_script_prints():
     lines = (FOLDER / "README.md").read_text().splitlines()
     tables = [index for index, line in enumerate(lines) if line.startswith("|---")]

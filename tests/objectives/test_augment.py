@@ -1,11 +1,13 @@
+import datasets
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from sage_hf import SageTrainer
 from sage_hf.objectives import AugmentObjective
 from sage_hf.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
-from tests.conftest import make_args, make_model
+from tests.conftest import make_args, make_dataset, make_model
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
@@ -16,11 +18,39 @@ def test_equals_cross_entropy_of_pictures_and_of_their_views(tmp_path, batch, ki
     loss = trainer.compute_loss(model.train(), batch)
     x, s, y, rows = batch["pixel_values"], batch["saliency"], batch["labels"], batch["saliency_mask"]
     preserved = s * x + (1 - s) * x.mean(dim=(2, 3), keepdim=True)
-    weights = torch.tensor([1.0, 2.0, 4.0])
+    weights = torch.tensor([1.0, 2.0, 4.0]) / (7 / 3)  # a mean of 1: the data's own labels can't be read beforehand
     common = {"weight": weights, "label_smoothing": 0.1, "reduction": "sum"}
     expected = F.cross_entropy(plain(x).logits, y, **common) / weights[y].sum()
     expected = expected + 0.5 * F.cross_entropy(plain(preserved[rows]).logits, y[rows], **common) / rows.sum()
     torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("weights", [("1", "2", "3"), ("10", "20", "30"), ("balanced",)])
+def test_class_weights_of_any_scale_count_alike(tmp_path, processor, weights):
+    """Maps that mark all make x+ of x, and the loss twice the task's, as torch has it."""
+    rows = make_dataset(7, annotated=7)
+    white = [Image.new("L", picture.size, 255) for picture in rows["image"]]
+    rows = datasets.Dataset.from_list(
+        [row | {"saliency": one} for row, one in zip(rows, white, strict=True)], features=rows.features
+    )
+    model = make_model("vit")
+    settings = {"guidance": "augment", "class_weights": list(weights), "max_steps": 1, "logging_steps": 1}
+    args = make_args(tmp_path, per_device_train_batch_size=7, save_strategy="no", **settings)
+    trainer = SageTrainer(model, args, train_dataset=rows, processing_class=processor)
+    with torch.no_grad():
+        logits = model.eval()(torch.stack([row["pixel_values"] for row in trainer.train_dataset])).logits
+    labels = torch.tensor(rows["label"])
+    numbers = torch.tensor(
+        [7 / 3 / count for count in labels.bincount().tolist()]
+        if weights == ("balanced",)
+        else list(map(float, weights))
+    )
+    expected = F.cross_entropy(logits, labels, numbers).item()
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert logged["loss"] == pytest.approx(2 * expected, rel=1e-4)
+    assert [logged["cross_entropy"], logged["augmented"]] == pytest.approx([expected, expected], rel=1e-4)
+    assert trainer.model_config.sage["class_weights"] == pytest.approx(numbers.tolist())  # as they were given
 
 
 @pytest.mark.parametrize("problem_type", [SINGLE_LABEL, MULTI_LABEL, REGRESSION])

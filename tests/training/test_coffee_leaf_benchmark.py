@@ -81,7 +81,10 @@ def shades(rows):
     return [row["image"].getpixel((0, 0))[1] for row in rows]
 
 
-@pytest.mark.parametrize(("scenario", "of_each"), [("10 %", 2), ("25 %", 2), ("full", 8), ("25 % of the maps", 8)])
+@pytest.mark.parametrize(
+    ("scenario", "of_each"),
+    [("10 %", 2), ("25 %", 2), ("full", 8), ("25 % of the maps", 8), ("25 % of the maps of 75 %", 6)],
+)
 def test_scenarios(leaves, scenario, of_each):
     split = coffee_leaf.split_leaves(leaves, a_run(scenario, seed=1))
     assert np.bincount([row["label"] for row in split.train]).tolist() == [of_each] * 5
@@ -90,7 +93,11 @@ def test_scenarios(leaves, scenario, of_each):
     assert len({shade for part in parts for shade in part}) == sum(map(len, parts)) == 5 * sum(ROWS.values())
     assert parts[2] == shades(leaves.splits["test"])
     with_maps = [row["label"] for row in split.train if row["saliency"] is not None]
-    assert np.bincount(with_maps).tolist() == [0, *[2 if scenario.endswith("maps") else of_each] * 4]
+    # Of healthy leaves it is known that there is nothing to mark.
+    assert np.bincount(with_maps).tolist() == [of_each, *[2 if "of the maps" in scenario else of_each] * 4]
+    assert all(
+        (row["saliency"].getextrema() == (0, 0)) == (row["label"] == 0) for row in split.train if row["saliency"]
+    )
     again, other = (coffee_leaf.split_leaves(leaves, a_run(scenario, seed=seed)) for seed in (1, 2))
     assert shades(again.train) == parts[0]
     assert (shades(other.train) == parts[0]) == (of_each == 8)
@@ -209,8 +216,8 @@ def test_forms_are_compared_seed_by_seed(folders, tmp_path, capsys):
         str(out),
         "--data",
         folders[0],
-        "--checkpoint",
-        f"{folders[1]}/{coffee_leaf.MODEL}",
+        "--checkpoints",
+        folders[1],
         "--epochs",
         "1",
         "--only",
@@ -227,6 +234,9 @@ def test_forms_are_compared_seed_by_seed(folders, tmp_path, capsys):
     torch.set_num_threads(threads)
     assert json.loads(out.read_text())["runs"] == first
     assert capsys.readouterr().out.count("2000 {") == 2
+    with pytest.raises(SystemExit):
+        coffee_leaf_forms.main([*arguments, "--model", coffee_leaf.DINOV2])
+    assert "has runs of efficientnet-lite0" in capsys.readouterr().err
 
 
 def test_differences_of_forms_are_paired():
@@ -235,7 +245,7 @@ def test_differences_of_forms_are_paired():
 
     runs = [run("none", 1, 0.5), run("none", 2, 0.9), run("shuffle", 1, 0.6), run("shuffle", 2, 0.8)]
     lines = coffee_leaf_forms.table(runs).splitlines()
-    assert lines[2] == "| none | 2 | 0.700 | 0.700 | 0.700 | 0.700 |"
+    assert lines[2] == f"| none | 2 |{' 0.700 |' * len(coffee_leaf_forms.SCORES)}"
     # Differences +0.1 and -0.1: mean 0, deviation 0.1414 over two, t(0.975, 1) = 12.706: 12.706 * 0.1.
     assert lines[3].startswith("| shuffle | 2 | 0.700 (+0.000 ± 1.271) |")
 

@@ -79,7 +79,7 @@ CHECKS: tuple[Check, ...] = (
         "error",
         set_checks.class_of_blank_maps,
         "Classes whose stored maps are all blank, while other classes have maps: the map gives the class away to "
-        "whoever reads a blank one as 'nothing matters here'. Store null instead.",
+        "whoever reads a blank one as 'nothing matters here'. Store null instead, or allow it if that is meant.",
     ),
     _whole(
         "error",
@@ -117,7 +117,12 @@ CHECKS: tuple[Check, ...] = (
         "way is right. Look at some; save both upright and without the tag.",
     ),
     _row("warning", row_checks.constant_picture, "Pictures of a single colour."),
-    _row("warning", row_checks.blank_map, "Stored maps that mark nothing; training counts them as none. Store null."),
+    _row(
+        "warning",
+        row_checks.blank_map,
+        "Stored maps that mark nothing: they guide nothing, and degradation='background' takes them to say that there "
+        "is nothing to mark. Store null where nobody looked.",
+    ),
     _row(
         "warning",
         row_checks.constant_map,
