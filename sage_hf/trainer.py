@@ -19,6 +19,8 @@ from transformers.utils import logging
 from .checks import check_model, check_split_model
 from .counting import StepCounts, count_rows, know_unmarked
 from .data.collator import SaliencyCollator
+from .data.dataset import TransformedDataset
+from .data.finishing import CHANGES, Finish
 from .data.preparation import Preparation
 from .data.streams import StreamedDataset
 from .data.unusable import PLACE, PLACES, REASON
@@ -156,6 +158,7 @@ class SageTrainer(SurvivingTrainer):
         self._encoder: Encoder
         self._guide: Guide | None
         self._evaluated = EvaluatedLoss()
+        self._finish: Finish | None = None
         self.compute_loss_func = kwargs.get("compute_loss_func")
         self._configure(model, check=True)
         self._rows_seen = torch.zeros(len(StepCounts._fields), dtype=torch.int64)
@@ -379,6 +382,29 @@ class SageTrainer(SurvivingTrainer):
 
     # ---- Data ----
 
+    @property
+    def finishes_in_batches(self) -> bool:
+        """
+        Whether pictures of raw training data are mirrored, jittered and normalised in batches, on the device: where it
+        is not the processor, and no collator of the user's own is to see pictures as they will be.
+        """
+        return self.accelerator.device.type != "cpu" and type(self.data_collator) is SaliencyCollator
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As in `Trainer`; rows of raw data may leave their last steps to [`~sage_hf.data.finishing.Finish`]."""
+        dataset: Any = self.train_dataset
+        self._finish = None
+        if isinstance(dataset, (TransformedDataset, StreamedDataset)) and self.finishes_in_batches:
+            self.train_dataset, self._finish = dataset.in_batches()
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset = dataset
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        # Before Trainer's: it casts to the precision of DeepSpeed, and loaders have moved the batch already.
+        return super()._prepare_inputs(inputs if self._finish is None else self._finish(inputs))
+
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As in `Trainer`; a raw dataset gets the aligned transform."""
         if eval_dataset is not None and not isinstance(eval_dataset, str):
@@ -394,7 +420,7 @@ class SageTrainer(SurvivingTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         assert self._signature_columns is not None
-        added = ("pixel_values", "labels", "saliency", "saliency_mask", "saliency_known", PLACE, REASON)
+        added = ("pixel_values", "labels", "saliency", "saliency_mask", "saliency_known", CHANGES, PLACE, REASON)
         self._signature_columns += [column for column in added if column not in self._signature_columns]
 
     def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:

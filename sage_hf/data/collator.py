@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from .finishing import CHANGES
+
 
 class SaliencyCollator:
     """
@@ -15,6 +17,7 @@ class SaliencyCollator:
     `saliency_mask` (batch,), booleans; `saliency_known` (batch,), booleans, true as well of rows where somebody looked
     and marked nothing; and `labels`, (batch,) or (batch, labels), if the rows have `labels` or `label`. Whether it has
     maps at all depends on the transform, not on the rows: all processes of a distributed run see the same keys.
+    Beside pictures that are unfinished it has `changes`, see [`~sage_hf.data.finishing.Finish`].
 
     Raises:
         `ValueError`: pictures of different sizes.
@@ -43,12 +46,15 @@ class SaliencyCollator:
         pixel_values = torch.stack(pictures)
         batch = {"pixel_values": pixel_values}
         if "saliency" in rows[0]:
-            blank = pixel_values.new_zeros(1, *pixel_values.shape[-2:])
             maps = [row["saliency"] for row in rows]
+            like = next((saliency for saliency in maps if saliency is not None), pixel_values)
+            blank = like.new_zeros(1, *pixel_values.shape[-2:])
             batch["saliency"] = torch.stack([blank if saliency is None else saliency for saliency in maps])
             batch["saliency_mask"] = torch.tensor([saliency is not None for saliency in maps])
             known = [row.get("saliency_known", saliency is not None) for row, saliency in zip(rows, maps, strict=True)]
             batch["saliency_known"] = torch.tensor(known)
+        if CHANGES in rows[0]:
+            batch[CHANGES] = torch.stack([row[CHANGES] for row in rows])
         for name in ("labels", "label"):
             if name in rows[0]:
                 labels = torch.stack([torch.as_tensor(row[name]) for row in rows])

@@ -11,6 +11,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from .finishing import Finish
 from .labels import inner_feature
 from .saliency import DataError
 from .transforms import AlignedTransform
@@ -166,6 +167,12 @@ class TransformedDataset(torch.utils.data.Dataset):
                 return {PLACE: [index], REASON: reason}
             raise DataError(reason) from error.__cause__
         return inputs if self.on_error is None else inputs | {PLACE: [index]}
+
+    def in_batches(self) -> tuple[TransformedDataset, Finish | None]:
+        """The dataset with rows whose last steps are done in batches, and what does them, see [`AlignedTransform`]."""
+        unfinished = copy(self)
+        unfinished.transform, finish = self.transform.in_batches()
+        return unfinished, finish
 
     def first_row(self) -> dict[str, Any]:
         """The first row that can be used, as evaluation has it."""

@@ -112,6 +112,25 @@ class ProcessorReplay:
         bands = [change(band) for band in bands]
         return self._processed(bands[0]) if len(bands) == 1 else self._bands_processed(bands)
 
+    @property
+    def values(self) -> torch.Tensor | None:
+        """
+        What becomes of each value from 0 to 255 in each channel of an unfinished picture: float32, (channels, 256);
+        `None` where the processor can't be taken apart.
+        """
+        return None if self._parts is None else torch.from_numpy(self._parts.values)
+
+    def unfinished(self, picture: Image.Image) -> torch.Tensor:
+        """
+        A picture at its final size, with values as they were: uint8, (channels, height, width).
+
+        Args:
+            picture (`PIL.Image.Image`): RGB or grey, where the processor can be taken apart.
+        """
+        assert self._parts is not None
+        placed = np.array(self._placed(picture, self._parts.size))
+        return torch.from_numpy(placed.reshape(*placed.shape[:2], -1)).permute(2, 0, 1).contiguous()
+
     @cached_property
     def _parts(self) -> _Parts | None:
         """`None` where the processor is more than a geometry and values, or changes a picture's colours or edges."""
@@ -181,7 +200,9 @@ class ProcessorReplay:
 
     # ---- Maps ----
 
-    def saliency(self, grey: Image.Image, size: torch.Size, *, mirrored: bool = False) -> torch.Tensor | None:
+    def saliency(
+        self, grey: Image.Image, size: torch.Size, *, mirrored: bool = False, finish: bool = True
+    ) -> torch.Tensor | None:
         """
         A map after its picture's geometry, float32, (1, height, width) in [0, 1]; `None` if nothing marked is left.
 
@@ -189,6 +210,7 @@ class ProcessorReplay:
             grey (`PIL.Image.Image`): the map, 8 bits, of its picture's size; of any, where the processor only resizes.
             size (`torch.Size`): (height, width) of the processed picture.
             mirrored (`bool`, *optional*, defaults to `False`): whether its picture is.
+            finish (`bool`, *optional*, defaults to `True`): otherwise, uint8 from 0 to 255 where that is at hand.
 
         Raises:
             [`DataError`]: the processor treats maps otherwise than pictures.
@@ -210,6 +232,8 @@ class ProcessorReplay:
             if values.max() <= 0:
                 return None
         values = values.flip(-1) if late else values
+        if not finish and values.dtype == torch.uint8:
+            return values
         # In place: with small pictures, what a map costs is memory.
         values = values.float().div_(255)
         return values if self.only_resizes else values.clamp_(0, 1)

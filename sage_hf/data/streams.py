@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from datasets.distributed import split_dataset_by_node
 
 from .dataset import Augmentation, readable, report_problems
+from .finishing import Finish
 from .saliency import DataError
 from .transforms import AlignedTransform
 from .unusable import PLACE, REASON
@@ -128,6 +130,12 @@ class StreamedDataset(torch.utils.data.IterableDataset):
             batch_size (`int`): rows a batch.
         """
         self._skip.copy_(torch.tensor([epoch, batches, batch_size]))
+
+    def in_batches(self) -> tuple[StreamedDataset, Finish | None]:
+        """The stream with rows whose last steps are done in batches, and what does them; its place is shared."""
+        unfinished = copy(self)
+        unfinished.transform, finish = self.transform.in_batches()
+        return unfinished, finish
 
     def first_row(self) -> dict[str, Any]:
         """The first row of the whole stream that can be used, whichever process it belongs to."""

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from transformers import BaseImageProcessor
 
+from .finishing import CHANGES, Finish
 from .labels import LabelReader
 from .replay import Change, ProcessorReplay
 from .row_pictures import annotators_map, decoded
@@ -103,6 +104,7 @@ class AlignedTransform:
         self.color_jitter = color_jitter
         self.annotators = annotators
         self.tokens: dict[str, str | bool | None] | None = None
+        self._leaves_finish = False
 
     def __call__(self, row: dict[str, Any], generator: np.random.Generator | None = None) -> dict[str, Any]:
         """
@@ -142,11 +144,16 @@ class AlignedTransform:
             raise DataError(f"column {self.saliency_column!r}: {error}") from error.__cause__
         bands, saliency, change = self._augment(bands, saliency, generator)
 
-        pixel_values = self._replay.pixel_values(bands, change)
-        inputs: dict[str, Any] = {"pixel_values": pixel_values}
+        inputs: dict[str, Any] = {}
+        if self._leaves_finish:
+            inputs[CHANGES] = torch.tensor([float(change.mirrored), *change.jitter])
+            inputs["pixel_values"], change = self._replay.unfinished(bands[0]), Change()
+        else:
+            inputs["pixel_values"] = self._replay.pixel_values(bands, change)
         if self.saliency_column is not None:
+            size = inputs["pixel_values"].shape[-2:]
             inputs["saliency"] = saliency and self._replay.saliency(
-                saliency, pixel_values.shape[-2:], mirrored=change.mirrored
+                saliency, size, mirrored=change.mirrored, finish=not self._leaves_finish
             )
             inputs["saliency_known"] = known
         label = row.get(self.label_column)
@@ -163,6 +170,18 @@ class AlignedTransform:
         if thorough.annotators == "random":
             thorough.annotators = "mean"
         return thorough
+
+    def in_batches(self) -> tuple[AlignedTransform, Finish | None]:
+        """
+        The transform that leaves the last steps of its rows to be done in batches, and what does them; the transform
+        itself and `None`, where the processor is more than a geometry and a function of each value.
+        """
+        values = self._replay.values
+        if values is None:
+            return self, None
+        unfinished = copy(self)
+        unfinished._leaves_finish = True
+        return unfinished, Finish(values)
 
     def _augment(
         self, bands: list[Image.Image], saliency: Image.Image | None, generator: np.random.Generator | None

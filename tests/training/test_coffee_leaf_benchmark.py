@@ -171,10 +171,10 @@ def test_frozen_blocks_stay_as_they_are(folders, name, body, blocks, frozen):
     assert of_blocks == set(range(count)) - set(frozen)
 
 
-@pytest.mark.parametrize("method", ["none", "sage"])
+@pytest.mark.parametrize("method", ["none", "sage", "attention", "gradient"])
 def test_a_run_of_the_second_model(folders, method):
     leaves = coffee_leaf.load_leaves(folders[0], f"{folders[1]}/{coffee_leaf.DINOV2}")
-    settings = coffee_leaf.GROWN if method == "sage" else {}
+    settings = {"none": {}, "sage": coffee_leaf.GROWN}.get(method, {"guidance_weight": 0.1})
     run = a_run(method=method, stage="search", model=coffee_leaf.DINOV2, **settings)
     scores = coffee_leaf.train_and_score(leaves, run)
     assert 0 <= scores["validation"] <= 1

@@ -255,10 +255,17 @@ ARCHITECTURES = {"efficientnet": PartlyFrozenEfficientNet, "dinov2": PartlyFroze
 """By the `model_type` of a checkpoint."""
 
 
-def make_model(checkpoint: str, classes: int) -> nn.Module:
+NEED_EAGER = ("attention", "gradient")
+"""Methods that read attention, or differentiate through it twice, which other kernels can't."""
+
+
+def make_model(checkpoint: str, classes: int, method: str = "none") -> nn.Module:
     """The pretrained network with a new head, and with its first blocks frozen."""
     architecture = ARCHITECTURES[AutoConfig.from_pretrained(checkpoint).model_type]
-    model = architecture.from_pretrained(checkpoint, num_labels=classes, ignore_mismatched_sizes=True)
+    kernel = "eager" if method in NEED_EAGER else None
+    model = architecture.from_pretrained(
+        checkpoint, num_labels=classes, ignore_mismatched_sizes=True, attn_implementation=kernel
+    )
     # After loading, which makes new parameters.
     for part in model.frozen:
         part.requires_grad_(False)
@@ -268,7 +275,7 @@ def make_model(checkpoint: str, classes: int) -> nn.Module:
 def train_model(leaves: Leaves, run: Run, split: Split) -> nn.Module:
     """A model trained as a run says on its training pictures."""
     set_seed(run.seed)
-    model = make_model(leaves.checkpoint, len({row["label"] for row in split.train}))
+    model = make_model(leaves.checkpoint, len({row["label"] for row in split.train}), run.base)
     epochs = 1 if run.quick else round(run.epochs * EPOCHS.get(run.scenario, 1))
     rows = Augmented(split.train, leaves.augmenting, run.seed)
     fit(model, rows, replace(run, epochs=epochs), **TRAINING, **PRECISION.get(run.model, {}))
@@ -334,7 +341,10 @@ SEARCH: dict[str, list[dict[str, Any]]] = {
     "sage": [{}, GROWN, LIGHT],
 }
 # Three as well. The defaults were the worst of three with either model.
-DINOV2_SEARCH = SEARCH | {"sage": [GROWN, LIGHT, GROWN | {"triplet_weight": 0.1, "consistency_weight": 0.2}]}
+DINOV2_SEARCH = SEARCH | {
+    "sage": [GROWN, LIGHT, GROWN | {"triplet_weight": 0.1, "consistency_weight": 0.2}],
+    "attention": [{"guidance_weight": weight} for weight in (1.0, 3.0, 10.0)],
+}
 LEARNING_RATES = {MODEL: (5e-4, 1e-3, 2e-3), DINOV2: (1e-4, 2e-4, 4e-4)}
 """Those that none searches; guidance gets the one in the middle, and searches its own settings."""
 MAIN = ("none", "sage", "augment")
@@ -373,6 +383,9 @@ def make_study(data: str, checkpoints: str) -> Study:
             *_blocks(*MAIN, model=DINOV2, scenarios=("25 %", "10 %", "unknown disease", "full")),
             Block(DINOV2, FEW_MAPS, MAIN, search_in=FEW_MAPS_SEARCH),
             *_blocks("cyborg", model=DINOV2),
+            *_blocks("attention", model=DINOV2),
+            *_blocks(*CONTROLS, model=DINOV2),
+            *_blocks("gradient", model=DINOV2),
         ),
         tables={
             "As photographed": (Figure("macro_f1", "macro F1"), Figure("accuracy", "accuracy")),

@@ -98,6 +98,9 @@ def stages(width: int, height: int) -> tuple[Work, Work, dict[str, float]]:
         "collate": lambda: collate(batch),
     }
 
+    unfinished, _ = rows.in_batches()
+    unfinished_batch = [unfinished[index] for index in range(BATCH)]
+
     def enhanced(whole: Image.Image) -> Image.Image:
         for enhance, factor in zip(
             (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), factors, strict=True
@@ -131,6 +134,10 @@ def stages(width: int, height: int) -> tuple[Work, Work, dict[str, float]]:
         "decode a heat map, otherwise": lambda: decoded(pils_map),
         "decode the picture": lambda: decoded(image),
         "decode the picture, otherwise": draft,
+        "collate unfinished rows": lambda: collate(unfinished_batch),
+        "collate unfinished rows, otherwise": lambda: collate(batch),
+        "leave a row unfinished": lambda: unfinished[next(numbers) % BATCH],
+        "leave a row unfinished, otherwise": lambda: rows[next(numbers) % BATCH],
     }
     difference = np.abs(
         np.asarray(draft().resize((SIDE, SIDE), Image.Resampling.BILINEAR)).astype(float)
@@ -144,6 +151,8 @@ OTHERWISE = {
     "the same with flip and jitter": "flip and jitter of the whole picture, then the processor",
     "decode a map of regions": "PIL's PNG in place of `data build`'s",
     "decode a heat map": "PIL's PNG in place of `data build`'s",
+    "collate unfinished rows": "finished ones",
+    "leave a row unfinished": "flip, jitter and normalise it",
     "decode the picture": "draft",
 }
 
