@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import BaseImageProcessor, set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
-from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from .checks import check_model, check_split_model
@@ -25,7 +24,7 @@ from .data.preparation import Preparation
 from .data.streams import StreamedDataset
 from .data.unusable import PLACE, PLACES, REASON
 from .embeddings import EmbeddingCapture, config_of, release_captures
-from .evaluated_loss import EvaluatedLoss
+from .evaluating import EvaluatingTrainer
 from .forwarding import Encoder
 from .freezing import FrozenLayers
 from .guidance import Guide
@@ -34,7 +33,6 @@ from .hub import record_run, write_model_card
 from .hub.run_record import energy_of
 from .objectives import Objective
 from .streaming import IDLE
-from .surviving import SurvivingTrainer
 from .tasks import Task
 from .tracked_pictures import PictureCallback
 from .tracking import TermTracker
@@ -44,7 +42,7 @@ from .version import __version__
 logger = logging.get_logger(__name__)
 
 
-class SageTrainer(SurvivingTrainer):
+class SageTrainer(EvaluatingTrainer):
     """
     [`~transformers.Trainer`] that guides an image classifier by human saliency maps.
 
@@ -157,7 +155,6 @@ class SageTrainer(SurvivingTrainer):
         self._capture: EmbeddingCapture | None = None
         self._encoder: Encoder
         self._guide: Guide | None
-        self._evaluated = EvaluatedLoss()
         self._finish: Finish | None = None
         self.compute_loss_func = kwargs.get("compute_loss_func")
         self._configure(model, check=True)
@@ -329,35 +326,6 @@ class SageTrainer(SurvivingTrainer):
         self._encoder.restore_running_statistics()
         return loss
 
-    def prediction_step(
-        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[Tensor | None, Any, Any]:
-        """As in `Trainer`; without labels, the logits alone."""
-        if all(inputs.get(name) is not None for name in self.label_names):
-            predicted = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-            self._evaluated.gather(self.accelerator)
-            return predicted
-        inputs = {name: value for name, value in self._prepare_inputs(inputs).items() if name != "labels"}
-        with torch.no_grad(), self.compute_loss_context_manager():
-            logits = self._encoder.logits(model, inputs)
-        return None, None if prediction_loss_only else logits, None
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader[Any],
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """As in `Trainer`; the task's loss is a mean over all rows, see [`~sage_hf.evaluated_loss.EvaluatedLoss`]."""
-        self._evaluated.start()
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        loss = self._evaluated.mean(finite_only=self.args.logging_nan_inf_filter)
-        if loss is not None and output.metrics is not None:
-            output.metrics[f"{metric_key_prefix}_loss"] = loss
-        return output
-
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
@@ -404,18 +372,6 @@ class SageTrainer(SurvivingTrainer):
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         # Before Trainer's: it casts to the precision of DeepSpeed, and loaders have moved the batch already.
         return super()._prepare_inputs(inputs if self._finish is None else self._finish(inputs))
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """As in `Trainer`; a raw dataset gets the aligned transform."""
-        if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self.preparation(eval_dataset, "evaluation")
-            # With persistent workers, Trainer keeps the loader of any dataset that is passed under one name.
-            getattr(self, "_eval_dataloaders", {}).pop("eval", None)
-        return super().get_eval_dataloader(eval_dataset)
-
-    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        """As in `Trainer`; a raw dataset gets the aligned transform."""
-        return super().get_test_dataloader(self.preparation(test_dataset, "test", labelled=False))
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
