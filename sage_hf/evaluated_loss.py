@@ -9,7 +9,7 @@ from torch import Tensor
 
 class EvaluatedLoss:
     """
-    Collects the losses of rows.
+    Collects the losses of the rows of one evaluation.
 
     Trainer averages the losses of batches, each as if it were full, and with the rows that fill up the last batch of
     several processes. With weights of classes, each of those losses is divided by the weights of its own batch alone,
@@ -17,33 +17,46 @@ class EvaluatedLoss:
     """
 
     def __init__(self) -> None:
-        self._batch: Tensor | None = None
+        self._batch: tuple[Tensor, Tensor] | None = None
         self._gathered: list[Tensor] = []
+        self._others: list[Tensor] = []
 
-    def start(self) -> None:
-        """Forget all rows."""
-        self._batch = None
-        self._gathered = []
+    def keep(self, losses: Tensor, weights: Tensor, loss: Tensor) -> None:
+        """
+        The rows of this process's batch, for [`EvaluatedLoss.gather`].
 
-    def keep(self, losses: Tensor, weights: Tensor) -> None:
-        """The losses and weights of this process's batch, (rows,) each, for [`EvaluatedLoss.gather`]."""
-        self._batch = torch.stack([losses, weights.to(losses)], dim=1)
+        Args:
+            losses (`torch.Tensor`): times the weights, (rows,).
+            weights (`torch.Tensor`): (rows,).
+            loss (`torch.Tensor`): the batch's, ().
+        """
+        self._batch = torch.stack([losses, weights.to(losses)], dim=1), loss
 
-    def gather(self, accelerator: accelerate.Accelerator) -> None:
-        """The batches of all processes, without the rows that fill one up; nothing if none was kept."""
+    def gather(self, accelerator: accelerate.Accelerator, reported: Tensor | None) -> None:
+        """
+        The batches of all processes, without the rows that fill one up; nothing if none was kept.
+
+        Args:
+            accelerator (`accelerate.Accelerator`): that gathers.
+            reported (`torch.Tensor`): the loss of the batch that goes to Trainer, (). Where it is another one than was
+                kept, since somebody has added to it, rows can't tell what the mean is.
+        """
         if self._batch is not None:
-            self._gathered.append(accelerator.gather_for_metrics(self._batch))
+            rows, loss = self._batch
+            other = torch.isclose(loss if reported is None else reported.to(loss), loss, equal_nan=True).logical_not()
+            self._others.append(other)
+            self._gathered.append(accelerator.gather_for_metrics(rows))
             self._batch = None
 
     def mean(self, *, finite_only: bool = False) -> float | None:
         """
-        The sum of the losses over the sum of the weights; `None` without rows.
+        The sum of the losses over the sum of the weights; `None` without rows, or if they can't tell.
 
         Args:
             finite_only (`bool`, *optional*, defaults to `False`): leave out rows whose loss is infinite or NaN, unless
                 all are, as Trainer does with batches where `logging_nan_inf_filter` is set.
         """
-        if not self._gathered:
+        if not self._gathered or torch.stack(self._others).any():
             return None
         losses, weights = torch.cat(self._gathered).cpu().double().unbind(dim=1)
         finite = losses.isfinite()

@@ -20,10 +20,8 @@ class EvaluatingTrainer(SurvivingTrainer):
 
     preparation: Preparation
     _encoder: Encoder
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        self._evaluated = EvaluatedLoss()
-        super().__init__(*args, **kwargs)
+    _evaluated: EvaluatedLoss | None = None
+    """Of the evaluation that is under way."""
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -31,7 +29,8 @@ class EvaluatingTrainer(SurvivingTrainer):
         """As in `Trainer`; without labels, the logits alone."""
         if all(inputs.get(name) is not None for name in self.label_names):
             predicted = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-            self._evaluated.gather(self.accelerator)
+            if self._evaluated is not None:
+                self._evaluated.gather(self.accelerator, predicted[0])
             return predicted
         inputs = {name: value for name, value in self._prepare_inputs(inputs).items() if name != "labels"}
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -47,9 +46,14 @@ class EvaluatingTrainer(SurvivingTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """As in `Trainer`; the task's loss is a mean over all rows, see [`~sage_hf.evaluated_loss.EvaluatedLoss`]."""
-        self._evaluated.start()
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        loss = self._evaluated.mean(finite_only=self.args.logging_nan_inf_filter)
+        outer, self._evaluated = self._evaluated, EvaluatedLoss()  # metrics may predict, in the midst of it
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+            loss = self._evaluated.mean(finite_only=self.args.logging_nan_inf_filter)
+        finally:
+            self._evaluated = outer
         if loss is not None and output.metrics is not None:
             output.metrics[f"{metric_key_prefix}_loss"] = loss
         return output

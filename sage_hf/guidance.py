@@ -42,6 +42,11 @@ class Guide:
         """Probability that a row whose views are not encoded shows x+ in place of x."""
         return self.args.substitution or 0.0
 
+    @property
+    def shows_unmarked(self) -> bool:
+        """As the objective says; one that is no [`Objective`] by inheritance may not know of it."""
+        return bool(getattr(self.objective, "shows_unmarked", False))
+
     def __call__(
         self,
         model: nn.Module,
@@ -72,7 +77,7 @@ class Guide:
         pixel_values = inputs["pixel_values"]
         # Somebody else's evidence would stand in the views of what nobody has looked at.
         shown = torch.arange(len(pixel_values), device=pixel_values.device)
-        if known is not None and self.objective.shows_unmarked:
+        if known is not None and self.shows_unmarked:
             shown = known.nonzero().squeeze(1)
         if len(shown) < fewest or len(annotated) < fewest_annotated or not (compared or self.substitution):
             return self.encoder.logits(model, inputs), {}

@@ -305,9 +305,9 @@ class SageTrainer(EvaluatingTrainer):
             total = self.task.total_loss(logits, labels, smooth=model.training)
             loss = total / (self.task.row_weights(labels).sum() if counts is None else counts.weight)
             task_loss = total.detach() / len(labels)
-            if not model.training:
+            if self._evaluated is not None and not model.training:
                 losses = self.task.row_losses(logits, labels, smooth=False)
-                self._evaluated.keep(losses.detach(), self.task.row_weights(labels))
+                self._evaluated.keep(losses.detach(), self.task.row_weights(labels), loss.detach())
         if self._guide is not None and terms:
             loss = loss + self._guide.weighted(terms, None if counts is None else counts.guided)
         if model.training:
@@ -337,8 +337,11 @@ class SageTrainer(EvaluatingTrainer):
         if self._guide is not None:
             self._guide.batches = 0
         batches = self._data_wait.fetch(epoch_iterator, num_batches)
-        objective = self.guidance_objective
-        fewest, unmarked = (objective.fewest_rows, objective.shows_unmarked) if objective else ((0, 0), False)
+        if self._finish is not None:
+            batches = [self._finish(batch) for batch in batches]
+        fewest, unmarked = (0, 0), False
+        if self._guide is not None:
+            fewest, unmarked = self._guide.objective.fewest_rows, self._guide.shows_unmarked
         know_unmarked(batches, self._unmarked)
         own = count_rows(batches, self.task, fewest, device, self.args.guidance_one_in or 1, unmarked)
         counts = self.accelerator.reduce(own, reduction="sum")
@@ -353,13 +356,18 @@ class SageTrainer(EvaluatingTrainer):
     @property
     def finishes_in_batches(self) -> bool:
         """
-        Whether pictures of raw training data are mirrored, jittered and normalised in batches, on the device: where it
-        is not the processor, and no collator of the user's own is to see pictures as they will be.
+        Whether pictures of raw data are mirrored, jittered and normalised in batches, on the device: in training,
+        where the device is not the processor, and no collator of the user's own is to see pictures as they will be.
         """
-        return self.accelerator.device.type != "cpu" and type(self.data_collator) is SaliencyCollator
+        return (
+            self.is_in_train and self.accelerator.device.type != "cpu" and type(self.data_collator) is SaliencyCollator
+        )
 
     def get_train_dataloader(self) -> DataLoader:
-        """As in `Trainer`; rows of raw data may leave their last steps to [`~sage_hf.data.finishing.Finish`]."""
+        """
+        As in `Trainer`. While it trains, rows of raw data may leave their last steps to
+        [`~sage_hf.data.finishing.Finish`], before a batch gets to `training_step`.
+        """
         dataset: Any = self.train_dataset
         self._finish = None
         if isinstance(dataset, (TransformedDataset, StreamedDataset)) and self.finishes_in_batches:
@@ -368,10 +376,6 @@ class SageTrainer(EvaluatingTrainer):
             return super().get_train_dataloader()
         finally:
             self.train_dataset = dataset
-
-    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        # Before Trainer's: it casts to the precision of DeepSpeed, and loaders have moved the batch already.
-        return super()._prepare_inputs(inputs if self._finish is None else self._finish(inputs))
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

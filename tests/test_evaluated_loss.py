@@ -43,9 +43,53 @@ def test_rows_that_are_not_finite_are_left_out_if_asked_to():
     class OneProcess:
         gather_for_metrics = staticmethod(lambda tensor: tensor)
 
-    collected.keep(torch.tensor([1.0, torch.inf, 4.0]), torch.tensor([1.0, 1.0, 3.0]))
-    collected.gather(OneProcess())
+    batch = torch.tensor([1.0, torch.inf, 4.0]), torch.tensor([1.0, 1.0, 3.0]), torch.tensor(torch.inf)
+    collected.keep(*batch)
+    collected.gather(OneProcess(), batch[2])
     assert collected.mean() == np.inf
     assert collected.mean(finite_only=True) == 5 / 4
-    collected.start()
-    assert collected.mean() is None
+    collected.keep(*batch)
+    collected.gather(OneProcess(), torch.tensor(7.0))
+    assert collected.mean(finite_only=True) is None
+
+
+class Regularised(SageTrainer):
+    def compute_loss(self, *args, return_outputs=False, **kwargs):
+        loss, outputs = super().compute_loss(*args, return_outputs=True, **kwargs)
+        return (loss + 100, outputs) if return_outputs else loss + 100
+
+
+def test_what_a_loss_of_ones_own_adds_is_in_it(tmp_path, processor):
+    """A mean over batches then, as Trainer's: of 13 rows in batches of 13, the very same."""
+    plain = make_trainer(tmp_path, processor, 13)
+    own = Regularised(plain.model, plain.args, eval_dataset=plain.eval_dataset, processing_class=processor)
+    np.testing.assert_allclose(own.evaluate()["eval_loss"], plain.evaluate()["eval_loss"] + 100, rtol=1e-6)
+
+
+def test_metrics_may_predict(tmp_path, processor):
+    plain = make_trainer(tmp_path, processor, 4)
+    expected = plain.evaluate()["eval_loss"]
+    first = plain.raw_eval_dataset.select(range(2))
+
+    def predicting(prediction):
+        return {"other_loss": trainer.predict(first).metrics["test_loss"]}
+
+    trainer = SageTrainer(
+        plain.model,
+        plain.args,
+        eval_dataset=plain.eval_dataset,
+        processing_class=processor,
+        compute_metrics=predicting,
+    )
+    trainer.compute_metrics, metrics = None, trainer.compute_metrics
+    other = trainer.predict(first).metrics["test_loss"]
+    calls = []
+
+    def once(prediction):  # what it predicts has metrics of its own
+        calls.append(prediction)
+        return metrics(prediction) if len(calls) == 1 else {}
+
+    trainer.compute_metrics = once
+    found = trainer.evaluate()
+    assert found["eval_loss"] == expected
+    assert found["eval_other_loss"] == other != expected

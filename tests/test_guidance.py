@@ -180,6 +180,29 @@ def test_an_objective_without_views_has_none_to_show(tmp_path, rows):
         guide(trainer, rows)
 
 
+def test_an_objective_need_not_inherit(tmp_path, rows):
+    class Bare:
+        """What the protocol had before it asked which rows views may show."""
+
+        names, weights, needs, fewest_rows = ("bare",), {"bare": 1.0}, frozenset(), (1, 1)
+
+        def maps(self, saliency, rows, generator=None):
+            return saliency
+
+        def views(self, pixel_values, saliency, rows, generator=None):
+            assert len(pixel_values) == 16
+            return (pixel_values[rows],)
+
+        def terms(self, anchor, *views, batch):
+            return {"bare": (anchor.logits - views[0].logits).sum(dim=1)}
+
+    trainer = SageTrainer(model=make_model("vit"), args=make_args(tmp_path), objective=Bare())
+    rows["saliency_known"] = rows["saliency_mask"]
+    assert guide(trainer, rows)[1]["bare"].abs().max() < 1e-5
+    counted = trainer.get_batch_samples(iter([rows]), 1, torch.device("cpu"))[1]
+    assert StepCounts(*counted).guided == len(ANNOTATED)
+
+
 def test_pictures_of_the_batch_are_left_alone(tmp_path, rows):
     before = rows["pixel_values"].clone()
     guide(make_trainer(tmp_path, guidance_one_in=7, substitution=1.0), rows)

@@ -3,6 +3,7 @@
 import copy
 import itertools
 
+import datasets
 import pytest
 import torch
 import torch.nn.functional as F
@@ -272,3 +273,18 @@ def test_a_dataset_that_is_replaced_is_prepared(tmp_path, processor):
     trainer.train()
     assert len(trainer.train_dataset) == 7
     assert trainer.task.class_weights == pytest.approx((7 / 9, 7 / 6, 7 / 6))
+
+
+@pytest.mark.parametrize("classes", [["a", "b", "c"], [1, 2, 3], [0.0, 1.0, 2.0]])
+def test_weights_where_labels_come_from_a_transform(tmp_path, classes):
+    """What is stored are no labels: the scale is that of the classes then."""
+    stored = [classes[0], classes[1], classes[2], classes[2]]
+    rows = datasets.Dataset.from_dict({"label": stored})
+
+    def transform(batch):
+        labels = [classes.index(label) for label in batch["label"]]
+        return {"pixel_values": [torch.zeros(3, 32, 32)] * len(labels), "labels": labels}
+
+    args = make_args(tmp_path, class_weights=["1", "2", "3"], guidance="none")
+    trainer = SageTrainer(make_model("vit"), args, train_dataset=rows.with_transform(transform))
+    assert trainer.task.class_weights == pytest.approx((1 / 2, 1, 3 / 2))

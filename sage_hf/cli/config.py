@@ -66,7 +66,19 @@ def set_defaults(
             value = settings[action.dest]
             if value is False and "no" in (action.choices or ()):
                 settings[action.dest] = "no"  # YAML reads a bare no as false
-            elif action.nargs in ("+", "*") and value is not None and not isinstance(value, list):
-                settings[action.dest] = [value]  # or a text would be a list of its letters
+            elif action.nargs in ("+", "*") and value is not None:
+                # A text alone would be a list of its letters.
+                settings[action.dest] = _each(action, value if isinstance(value, list) else [value])
     # Strings go through the argument's own type: YAML reads 1e-4 as one.
     parser.set_defaults(**settings)
+
+
+def _each(action: argparse.Action, values: list[Any]) -> list[Any]:
+    """The values of a list as the command line gives them."""
+    if any(isinstance(value, bool) for value in values):
+        raise ValueError(
+            f"the config's {action.dest} has {values}: without quotes, YAML reads no, off, yes and on as false and "
+            "true. Write names in quotes."
+        )
+    read: Any = action.type or str
+    return [read(str(value)) if isinstance(value, (int, float)) else value for value in values]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,10 @@ def convert_annotations(
         raise ValueError(f"{out} is inside the folder of the pictures, {images}. Choose another folder.")
     reader = SourceReader(source, labelled=False)
     record = out / RECORD
-    made_by = {"version": __version__, "settings": hashlib.sha256(repr((source, maps)).encode()).hexdigest()}
+    made_by = {
+        "version": __version__,
+        "settings": hashlib.sha256(repr((_absolute(source), maps)).encode()).hexdigest(),
+    }
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and _read_record(record) != made_by:
         raise FileExistsError(
             f"{out} already exists, and was not made with these settings. Choose another folder, or move it away."
@@ -235,6 +238,16 @@ def _make(row: SourceRow, settings: MapSettings, target: str, out: Path, folders
     for path in set(there) - set(paths):
         path.unlink()  # what was marked has been withdrawn
     return len(maps), False
+
+
+def _absolute(source: Source) -> Source:
+    """The same, wherever it is asked from: relative paths may be those of other files elsewhere."""
+    paths: dict[str, Any] = {"saliency": tuple(str(Path(path).absolute()) for path in source.saliency)}
+    for name in ("images", "labels", "dataset"):
+        path = getattr(source, name)
+        if path is not None and (name != "dataset" or Path(path).exists()):  # or it is the id of one on the Hub
+            paths[name] = str(Path(path).absolute())
+    return replace(source, **paths)
 
 
 def _path_of(target: str, settings: MapSettings, index: int, out: Path) -> Path:

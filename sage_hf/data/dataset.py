@@ -189,7 +189,7 @@ class TransformedDataset(torch.utils.data.Dataset):
         file = picture.get("path") if isinstance(picture, dict) else None
         return f"row {place[0]}" + (f" ({file})" if file else "")
 
-    def check(self, rows: int, *, process_index: int = 0, num_processes: int = 1) -> None:
+    def check(self, rows: int, *, process_index: int = 0, num_processes: int = 1, guides: bool = True) -> bool:
         """
         Read rows, evenly spread over the dataset, the way training will.
 
@@ -197,10 +197,14 @@ class TransformedDataset(torch.utils.data.Dataset):
             rows (`int`): how many; -1 for all.
             process_index (`int`, *optional*, defaults to 0): which of the processes this is; each reads its share.
             num_processes (`int`, *optional*, defaults to 1): how many processes check.
+            guides (`bool`, *optional*, defaults to `True`): whether the maps are to guide, if there are any.
+
+        Returns:
+            `bool`: whether the dataset may have a map that marks anything: one was found, or not all rows were read.
 
         Raises:
             [`DataError`]: an empty dataset; up to five rows that can't be used, and why, unless such rows are skipped;
-                a whole dataset without a map where maps are wanted.
+                a whole dataset without a map where maps are to guide.
         """
         if len(self) == 0:
             raise DataError(f"{self.name}: the dataset is empty.")
@@ -218,8 +222,10 @@ class TransformedDataset(torch.utils.data.Dataset):
                 if len(problems) == 5:
                     break
         report_problems(problems, skip=self.on_error == "skip" and len(problems) < len(share))
-        if self.transform.saliency_column is not None and not annotated and len(share) == len(self):
+        marked = bool(annotated) or len(share) < len(self)
+        if self.transform.saliency_column is not None and guides and not marked:
             raise DataError(
                 f"{self.name}, column {self.transform.saliency_column!r}: no row has a map that marks anything: there "
                 "is nothing to be guided by. Use guidance='none' for plain fine-tuning."
             )
+        return marked

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHANGES = "changes"
+CHANGES = "row_changes"
 """Key of a row, and of a batch, whose pictures are unfinished: (1,) or (4,), see [`Finish`]."""
 
 
@@ -37,7 +37,8 @@ class Finish:
     """
 
     def __init__(self, values: Tensor):
-        self._values = values
+        # A device may multiply by the inverse of 255 where the processor divides: the last bit differs.
+        self._tables = torch.cat([values, torch.arange(256.0)[None] / 255])
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """
@@ -56,20 +57,21 @@ class Finish:
         pictures = _mirrored(pictures, changes)
         if changes.shape[1] > 1:
             pictures = jitter(pictures, changes[:, 1:])
-        finished["pixel_values"] = self._looked_up(pictures)
+        self._tables = self._tables.to(pictures.device)
+        finished["pixel_values"] = _looked_up(self._tables[:-1], pictures)
         if "saliency" in batch:
             maps = _mirrored(batch["saliency"], changes)
-            finished["saliency"] = maps if maps.is_floating_point() else maps.float().div_(255)
+            finished["saliency"] = maps if maps.is_floating_point() else _looked_up(self._tables[-1:], maps)
         return finished
 
-    def _looked_up(self, pictures: Tensor) -> Tensor:
-        if self._values.device != pictures.device:
-            self._values = self._values.to(pictures.device)
-        found = torch.empty(pictures.shape, device=pictures.device)
-        for channel, values in enumerate(self._values):  # one by one: indices take four times the pictures' memory
-            one = pictures[:, channel]
-            found[:, channel] = values.index_select(0, one.flatten().int()).view(one.shape)
-        return found
+
+def _looked_up(tables: Tensor, pictures: Tensor) -> Tensor:
+    """Values (batch, channels, height, width) by a table for each channel, (channels, 256)."""
+    found = torch.empty(pictures.shape, device=pictures.device)
+    for channel, values in enumerate(tables):  # one by one: indices take four times the pictures' memory
+        one = pictures[:, channel]
+        found[:, channel] = values.index_select(0, one.flatten().int()).view(one.shape)
+    return found
 
 
 def _mirrored(pictures: Tensor, changes: Tensor) -> Tensor:

@@ -203,9 +203,13 @@ class Preparation:
         """
         if weights is None or self.problem_type() != SINGLE_LABEL or len(weights) != self._outputs:
             return weights
-        labels = self._labels(dataset)
-        rows = np.arange(len(weights)) if labels is None else np.asarray(labels)
-        mean = float(np.asarray(weights)[rows[rows >= 0]].mean())
+        try:
+            labels = np.asarray(self._labels(dataset))
+        except DataError:  # training names the row
+            labels = np.array(None)
+        known = labels[(labels >= 0) & (labels < len(weights))] if labels.dtype.kind in "iu" else labels
+        rows = known if labels.dtype.kind in "iu" and len(known) else np.arange(len(weights))
+        mean = float(np.asarray(weights)[rows].mean())
         return tuple(weight / mean for weight in weights)
 
     def _labels(self, dataset: Any) -> Any:
@@ -222,7 +226,9 @@ class Preparation:
                     if self.args.on_error != "skip":
                         raise
             return found
-        if isinstance(dataset, datasets.Dataset) and {"labels", "label"} & set(dataset.column_names):
+        if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
+            return None  # a transform of the user's own may make other labels
+        if {"labels", "label"} & set(dataset.column_names):
             return dataset.with_format(None)["labels" if "labels" in dataset.column_names else "label"]
         return None
 

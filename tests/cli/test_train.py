@@ -324,6 +324,26 @@ def test_alignment_without_maps_to_compare_with_is_refused_before_training(sourc
     assert not (sources / "out" / "model.safetensors").exists()
 
 
+def blank(split):
+    size = split[0]["image"].size
+    return split.map(lambda row: {"saliency": Image.new("L", size)}, features=split.features)
+
+
+def test_a_split_of_blank_maps_is_left_out_of_the_alignment(sources, capsys):
+    splits = datasets.load_from_disk(sources / "data")
+    splits["test"] = blank(splits["test"])  # of pictures in which there is nothing to mark
+    splits.save_to_disk(sources / "blank")
+    asked = arguments(sources, "--dataset", str(sources / "blank"), "--saliency_alignment", "true")
+    assert main(asked) == 0
+    assert set(json.loads((sources / "out" / "results.json").read_text())["saliency_alignment"]) == {"validation"}
+    splits["validation"] = blank(splits["validation"])
+    splits.save_to_disk(sources / "all_blank")
+    other = ["--dataset", str(sources / "all_blank"), "--output_dir", str(sources / "other")]
+    assert main([*asked, *other]) == 1
+    assert "no row of the splits validation, test has a map in the column 'saliency'" in capsys.readouterr().err
+    assert not (sources / "other" / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize("asked", [("--saliency_alignment", "true"), ("--card_pictures", "1")])
 def test_a_map_that_can_not_be_used_is_refused_before_training(sources, capsys, asked):
     splits = datasets.load_from_disk(sources / "data")
@@ -361,3 +381,13 @@ def test_one_value_of_a_list_in_a_config_is_a_list_of_one(tmp_path):
     run_args, args = parse(["--config", str(config)])
     assert run_args.leave_out == ["rust"]
     assert args.class_weights == ["balanced"]
+
+
+def test_names_in_a_config_are_texts(tmp_path):
+    config = tmp_path / "run.yaml"
+    usual = "model: m\ndataset: d\noutput_dir: o\nuse_cpu: true\n"
+    config.write_text(usual + "unmarked_classes: [0, 'no']\n")
+    assert parse(["--config", str(config)])[1].unmarked_classes == ["0", "no"]
+    config.write_text(usual + "unmarked_classes: [no, yes]\n")
+    with pytest.raises(ValueError, match=r"unmarked_classes has \[False, True\]: without quotes, YAML reads no"):
+        parse(["--config", str(config)])

@@ -187,3 +187,21 @@ def test_maps_of_rows_of_a_dataset_that_are_gone(folder, damage):
     convert_annotations(source, folder / "maps", on_error="skip")
     # What a row can't be told of may be the one whose map is there.
     assert list(maps(folder / "maps")) == (["0.png", "1.png"] if damage else ["0.png"])
+
+
+def test_the_same_words_elsewhere_are_other_settings(tmp_path, monkeypatch):
+    """Relative paths of two folders with pictures of their own, to one folder of maps."""
+    for name, files in (("a", ["p1.png", "p2.png"]), ("b", ["q1.png"])):
+        make_pictures(tmp_path / name / "photos", files)
+        rows = [row | {"file": file} for file in files for row in box_rows("xyxy")[:1]]
+        write_table(tmp_path / name / "boxes.csv", rows)
+    source = Source(images="photos", saliency="boxes.csv")
+    monkeypatch.chdir(tmp_path / "a")
+    convert_annotations(source, tmp_path / "maps")
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(FileExistsError, match="was not made with these settings"):
+        convert_annotations(source, tmp_path / "maps")
+    assert list(maps(tmp_path / "maps")) == ["p1.png", "p2.png"]
+    monkeypatch.chdir(tmp_path)
+    absolute = Source(images=tmp_path / "a" / "photos", saliency=tmp_path / "a" / "boxes.csv")
+    assert convert_annotations(absolute, tmp_path / "maps").maps == 2  # the same ones

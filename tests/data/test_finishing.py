@@ -121,14 +121,15 @@ def test_a_training_is_the_same_either_way(kind, tmp_path, processor, monkeypatc
     losses, weights, kinds = [], [], []
     for finishes in (False, True):
         monkeypatch.setattr(SageTrainer, "finishes_in_batches", finishes)
-        seen, prepare = set(), SageTrainer._prepare_inputs
+        seen, collate = set(), SaliencyCollator.__call__
 
-        def preparing(self, inputs, seen=seen, prepare=prepare):
-            seen.add((inputs["pixel_values"].dtype, CHANGES in inputs))
-            return prepare(self, inputs)
+        def collating(self, rows, seen=seen, collate=collate):
+            batch = collate(self, rows)
+            seen.add((batch["pixel_values"].dtype, CHANGES in batch))
+            return batch
 
         with monkeypatch.context() as patch:
-            patch.setattr(SageTrainer, "_prepare_inputs", preparing)
+            patch.setattr(SaliencyCollator, "__call__", collating)
             trainer = trained(tmp_path / str(finishes), processor, data, gradient_accumulation_steps=2)
         kinds.append(seen)
         losses.append([log["loss"] for log in trainer.state.log_history if "loss" in log])
@@ -150,4 +151,6 @@ def test_pictures_are_finished_in_batches_on_a_device_alone(tmp_path, processor,
             make_model("vit"), args, data_collator=collator, train_dataset=data, processing_class=processor
         )
         monkeypatch.setattr(trainer.accelerator.state, "device", torch.device(device))
+        assert not trainer.finishes_in_batches  # whoever asks for the loader gets pictures as they are
+        monkeypatch.setattr(trainer, "is_in_train", True)
         assert trainer.finishes_in_batches is expected

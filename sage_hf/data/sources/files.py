@@ -12,7 +12,11 @@ from pathlib import Path
 from ..formats import picture_extensions
 from ..saliency import DataError
 
-OTHER_EXTENSIONS = (".npy", ".xml", ".json", ".txt", ".dcm", ".heic", ".heif", ".dng", ".cr2", ".nef", ".arw", ".svs")
+OTHER_EXTENSIONS = (
+    *(".npy", ".xml", ".json", ".txt", ".csv", ".heic", ".heif"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".raw"),
+    *(".dcm", ".nii", ".nrrd", ".mha", ".svs", ".ndpi", ".mrxs"),
+)
 """Of files that go with a picture, or that it was made from, beside the formats of pictures."""
 
 
