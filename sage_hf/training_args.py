@@ -47,12 +47,13 @@ class SageTrainingArguments(TrainingArguments):
         guidance (`str`, *optional*, defaults to `"sage"`):
             `"sage"`, or what to compare it with, each explained where it is defined: `"augment"`
             ([`~sage_hf.objectives.AugmentObjective`]), `"cyborg"` ([`~sage_hf.objectives.CyborgObjective`]),
-            `"gradient"` ([`~sage_hf.objectives.GradientObjective`]), `"attention"`
+            `"gradient"` ([`~sage_hf.objectives.GradientObjective`]), `"harmonization"`
+            ([`~sage_hf.objectives.HarmonizationObjective`]), `"attention"`
             ([`~sage_hf.objectives.AttentionObjective`]); or `"none"`: the task's plain loss through the same trainer,
             the fair baseline.
         guidance_weight (`float`, *optional*, defaults to 1.0):
-            Weight of the one term of `"augment"`, `"cyborg"`, `"gradient"` (the paper's lambda) and `"attention"`;
-            0 or more.
+            Weight of the one term of `"augment"`, `"cyborg"`, `"gradient"` (the paper's lambda), `"harmonization"`
+            and `"attention"`; 0 or more.
         degradation (`str`, *optional*, defaults to `"shuffle"`):
             What replaces pixels in the views of `"sage"` and `"augment"`: `"blur"`, `"noise"`, `"mean"`, `"shuffle"`
             (other pictures of the batch) or `"background"` (the same, without what is marked in them: for evidence
@@ -156,10 +157,12 @@ class SageTrainingArguments(TrainingArguments):
 
     guidance: str = field(
         default="sage",
-        metadata={"help": "sage, augment, cyborg, gradient, attention, or none: the plain loss, the fair baseline."},
+        metadata={
+            "help": "sage, augment, cyborg, gradient, harmonization, attention, or none: plain, the fair baseline."
+        },
     )
     guidance_weight: float = field(
-        default=1.0, metadata={"help": "Weight of the term of augment, cyborg, gradient or attention."}
+        default=1.0, metadata={"help": "Weight of the term of augment, cyborg, gradient, harmonization or attention."}
     )
     degradation: str = field(default="shuffle", metadata={"help": "blur, noise, mean, shuffle or background."})
     distance: str = field(default="cosine", metadata={"help": "cosine or euclidean."})

@@ -7,6 +7,7 @@ from .augment import AugmentObjective
 from .base import Encoding, GuidedRows, Objective, Source
 from .cyborg import CyborgObjective
 from .gradient import GradientObjective
+from .harmonization import HarmonizationObjective
 from .sage import SageObjective
 
 GUIDANCE: dict[str, Any] = {
@@ -14,6 +15,7 @@ GUIDANCE: dict[str, Any] = {
     "augment": AugmentObjective,
     "cyborg": CyborgObjective,
     "gradient": GradientObjective,
+    "harmonization": HarmonizationObjective,
     "attention": AttentionObjective,
 }
 """Objectives by the name that `--guidance` takes; `"none"` is plain fine-tuning."""
@@ -26,6 +28,7 @@ __all__ = [
     "Encoding",
     "GradientObjective",
     "GuidedRows",
+    "HarmonizationObjective",
     "Objective",
     "SageObjective",
     "Source",

@@ -13,6 +13,7 @@ OWN_SETTINGS = {
     "augment": BLUR | {"guidance_weight": 0.7},
     "cyborg": {"guidance_weight": 2.0},
     "gradient": {"guidance_weight": 2.0},
+    "harmonization": {"guidance_weight": 2.0},
     "attention": {"guidance_weight": 2.0},
 }
 
@@ -99,6 +100,7 @@ COMPARED = [
         ("augment", "augmented"),
         ("cyborg", "cam"),
         ("gradient", "input_gradient"),
+        ("harmonization", "harmonization"),
         ("attention", "attention"),
     )
     for kind in ("vit", "convnext", "resnet")
@@ -114,7 +116,7 @@ def test_every_guidance_counts_rows_alike(tmp_path, kind, guidance, term):
     assert_same(whole, gradients(tmp_path / "parts", kind, 6, 3, **settings))  # of 6, 6 and 4 rows
 
 
-@pytest.mark.parametrize("guidance", ["cyborg", "gradient", "attention"])
+@pytest.mark.parametrize("guidance", ["cyborg", "gradient", "harmonization", "attention"])
 def test_every_guidance_survives_recomputed_activations_and_bfloat16(tmp_path, guidance):
     settings = {"guidance": guidance, "prepare": eager}
     plain = gradients(tmp_path / "plain", "vit", 16, 1, **settings)
@@ -126,7 +128,7 @@ def test_every_guidance_survives_recomputed_activations_and_bfloat16(tmp_path, g
     assert not torch.equal(flat, rough_flat)
 
 
-@pytest.mark.parametrize("guidance", ["augment", "cyborg", "gradient", "attention"])
+@pytest.mark.parametrize("guidance", ["augment", "cyborg", "gradient", "harmonization", "attention"])
 def test_a_step_in_two_is_guided_with_twice_the_weight(tmp_path, guidance):
     settings, weight = {"guidance": guidance, "prepare": eager}, OWN_SETTINGS[guidance]["guidance_weight"]
     seldom, _ = gradients(tmp_path / "seldom", "vit", 16, 1, guidance_interval=2, **settings)

@@ -59,7 +59,7 @@ def test_the_committed_runs_are_those_of_the_study(decoy_mnist):
     assert rows["mlp", "sage"]["share"]["mean"] - rows["mlp", "sage"]["share"]["half_width"] > 0.97
 
 
-@pytest.mark.parametrize("method", ["cyborg", "gradient", "attention"])
+@pytest.mark.parametrize("method", ["cyborg", "gradient", "harmonization", "attention"])
 def test_the_vit_can_be_guided_by_all(decoy_mnist, method):
     run = study.Run("search", "vit", "random shades", method, {}, 0, 1, True)
     scores = decoy_mnist.train(run)

@@ -45,6 +45,7 @@ def search(*rates: float) -> dict[str, list[dict[str, Any]]]:
         "augment": ("guidance_weight", (0.3, 1.0, 3.0)),
         "cyborg": ("guidance_weight", (1.0, 3.0, 10.0)),
         "gradient": ("guidance_weight", (0.1, 1.0, 10.0)),
+        "harmonization": ("guidance_weight", (0.1, 1.0, 10.0)),
         "attention": ("guidance_weight", (1.0, 3.0, 10.0)),
         "sage": ("consistency_weight", (1.0, 3.0, 10.0)),
     }
@@ -186,6 +187,8 @@ STUDY = Study(
         Block("mlp", "random shades", (*MLP_METHODS, *CONTROLS)),
         Block("vit", "random shades", VIT_METHODS),
         Block("vit", "random shades", CONTROLS),
+        Block("mlp", "random shades", ("harmonization",)),
+        Block("vit", "random shades", ("harmonization",)),
     ),
     tables={"Accuracy": (Figure("test", "accuracy"),)},
     unharmed=UNHARMED,

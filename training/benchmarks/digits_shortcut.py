@@ -143,6 +143,7 @@ def search(rates: tuple[float, float], rate: float) -> dict[str, list[dict[str, 
         "augment": [{"guidance_weight": weight} for weight in (0.3, 1.0, 3.0, 10.0)],
         "cyborg": [{"guidance_weight": weight} for weight in (1.0, 3.0, 10.0, 30.0)],
         "gradient": [{"guidance_weight": weight} for weight in (0.1, 1.0, 10.0, 100.0)],
+        "harmonization": [{"guidance_weight": weight} for weight in (0.1, 1.0, 10.0, 100.0)],
         "attention": [{"guidance_weight": weight} for weight in (1.0, 3.0, 10.0, 30.0)],
         "sage": [
             {"consistency": form, "consistency_weight": weight}
@@ -160,6 +161,7 @@ CONTROLS = tuple(f"sage, {control}" for control in ("inverted", "shuffled", "cen
 
 
 FIRST = ("none", "augment", "gradient", "sage")
+MODELS = ("convnext", "vit")
 
 
 def _block(model: str, correlation: str, *methods: str) -> Block:
@@ -195,6 +197,7 @@ STUDY = Study(
         *(_block("convnext", correlation, "cyborg") for correlation in ("0.99", "1.0", "0.9")),
         *(_block("vit", correlation, *FIRST, "cyborg", "attention") for correlation in ("1.0", "0.9")),
         _block("vit", "0.99", *CONTROLS),
+        *(_block(model, correlation, "harmonization") for correlation in ("0.99", "1.0", "0.9") for model in MODELS),
     ),
     tables={
         "Closed set": (Figure("shifted", "accuracy, shifted"), Figure("in_distribution", "accuracy, in distribution")),

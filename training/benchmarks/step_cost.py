@@ -47,6 +47,7 @@ MODES: dict[str, dict[str, Any]] = {
     "augment": {"guidance": "augment"},
     "cyborg": {"guidance": "cyborg"},
     "gradient": {"guidance": "gradient"},
+    "harmonization": {"guidance": "harmonization"},
     "attention": {"guidance": "attention"},
 }
 COMPILED = ("none", "sage, concatenated")
