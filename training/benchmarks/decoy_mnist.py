@@ -188,7 +188,6 @@ STUDY = Study(
         Block("vit", "random shades", VIT_METHODS),
         Block("vit", "random shades", CONTROLS),
         Block("mlp", "random shades", ("harmonization",)),
-        Block("vit", "random shades", ("harmonization",)),
     ),
     tables={"Accuracy": (Figure("test", "accuracy"),)},
     unharmed=UNHARMED,

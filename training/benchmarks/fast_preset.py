@@ -1,5 +1,5 @@
 """
-The preset `fast`: which share of SAGE's gain is left if one in eight rows is guided, and most others show x+?
+The preset `fast`: which share of SAGE's gain is left if one in seven rows is guided, and most others show x+?
 
     python training/benchmarks/fast_preset.py run       # resumable: a JSON line a run, none repeated
     python training/benchmarks/fast_preset.py report    # results.json, table.md and plot.svg from the lines
