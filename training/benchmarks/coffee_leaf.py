@@ -385,7 +385,6 @@ def make_study(data: str, checkpoints: str) -> Study:
             *_blocks("cyborg", model=DINOV2),
             *_blocks("attention", model=DINOV2),
             *_blocks(*CONTROLS, model=DINOV2),
-            *_blocks("gradient", model=DINOV2),
         ),
         tables={
             "As photographed": (Figure("macro_f1", "macro F1"), Figure("accuracy", "accuracy")),
