@@ -120,6 +120,12 @@ def test_a_card_names_what_guided(guidance):
     assert first_row == "| saliency_control | random_blobs |"
 
 
+def test_a_card_claims_no_method_for_an_objective_of_ones_own():
+    card = render_model_card(make_record(sage={"guidance": "Mine", "saliency_control": "none"}))
+    assert "Guidance by saliency with `Mine`, an objective that is not part of sage_hf." in card
+    assert "after SAGE" not in card
+
+
 def test_a_record_survives_saving(tmp_path):
     record = make_record()
     record.save(tmp_path)
