@@ -384,7 +384,6 @@ def make_study(data: str, checkpoints: str) -> Study:
             Block(DINOV2, FEW_MAPS, MAIN, search_in=FEW_MAPS_SEARCH),
             *_blocks("cyborg", model=DINOV2),
             *_blocks("attention", model=DINOV2),
-            *_blocks(*CONTROLS, model=DINOV2),
         ),
         tables={
             "As photographed": (Figure("macro_f1", "macro F1"), Figure("accuracy", "accuracy")),
