@@ -78,7 +78,7 @@ class SageTrainingArguments(TrainingArguments):
             neither given nor part of the preset. For `"sage"` and `"augment"`, which make views.
         preset (`str`, *optional*, defaults to `"full"`):
             Settings that go together, for those that are not given: `"full"` has none; `"fast"` is
-            `guidance_one_in=7`, `substitution=0.7` and `triplet_weight=3.0`, at 1.2 times the cost of plain
+            `guidance_one_in=7`, `substitution=0.7` and `triplet_weight=3.0`, at 1.3 times the cost of plain
             fine-tuning. Settings of `"sage"` alone are left out for other guidances.
         saliency_control (`str`, *optional*, defaults to `"none"`):
             `"inverted"`, `"shuffled"`, `"center_gaussian"` or `"random_blobs"` (of equal area) in place of the maps,

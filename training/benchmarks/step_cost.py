@@ -181,8 +181,14 @@ def own_share(mode: Mode, batch: dict[str, torch.Tensor], device: str, rounds: i
     return statistics.median(times)
 
 
-def measure(setting: Setting, device: str, rounds: int, *, compiled: bool) -> list[dict[str, Any]]:
-    """A row for each mode that the model can be trained in."""
+ALWAYS = ("none", "sage, concatenated")
+"""Modes that all others are compared with."""
+
+
+def measure(
+    setting: Setting, device: str, rounds: int, *, compiled: bool, only: tuple[str, ...] = tuple(MODES)
+) -> list[dict[str, Any]]:
+    """A row for each mode that the model can be trained in, or for those alone that are asked for."""
     pictures = torch.randn(setting.batch, 3, setting.size, setting.size)
     blob = torch.zeros(setting.batch, 1, setting.size, setting.size)
     blob[..., : setting.size // 2, : setting.size // 3] = 1
@@ -193,7 +199,9 @@ def measure(setting: Setting, device: str, rounds: int, *, compiled: bool) -> li
         "labels": torch.arange(setting.batch) % 10,
     }
     batch = {name: value.to(device) for name, value in batch.items()}
-    wanted = {name: value for name, value in MODES.items() if name != "attention" or setting.model.startswith("ViT")}
+    wanted = {name: value for name, value in MODES.items() if name in (*ALWAYS, *only)}
+    if not setting.model.startswith("ViT"):
+        wanted.pop("attention", None)
     if compiled:
         wanted |= {f"{name}, compiled": MODES[name] | {"torch_compile": True} for name in COMPILED}
     with tempfile.TemporaryDirectory() as folder:
@@ -240,6 +248,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, help="pictures a batch, in place of 8 on a CPU and 64 on a GPU")
     parser.add_argument("--compile", action="store_true", help="measure compiled modes too")
     parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=tuple(MODES),
+        default=tuple(MODES),
+        metavar="MODE",
+        help="and what all compare with",
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="a try: small pictures, two rounds, ratios that say little"
     )
     parser.add_argument("--out", type=Path, help="file to write the JSON to")
@@ -251,7 +267,8 @@ def main(argv: list[str] | None = None) -> None:
         rounds, settings = 2, tuple(Setting(one.model, 32, 2, one.bf16) for one in settings)
     if options.batch:
         settings = tuple(replace(one, batch=options.batch) for one in settings)
-    rows = [row for setting in settings for row in measure(setting, options.device, rounds, compiled=options.compile)]
+    asked = {"compiled": options.compile, "only": tuple(options.only)}
+    rows = [row for setting in settings for row in measure(setting, options.device, rounds, **asked)]
     hardware = torch.cuda.get_device_name() if options.device == "cuda" else f"{platform.machine()} CPU"
     record = {
         "benchmark": "cost of a training step, relative to plain training",
