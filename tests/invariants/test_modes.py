@@ -17,7 +17,7 @@ from tests.models.architectures import make_classifier
 TOLERANCES = {
     "accumulation": 1e-5,
     "activation checkpointing": 1e-6,
-    "recomputed views": 1e-6,
+    "recomputed views": 1e-5,  # sums in another order: 1.2e-6 on some processors
     "recomputed views, compiled": 1e-5,
     "compiled": 1e-5,
     "bf16": 5e-2,
