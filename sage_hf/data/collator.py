@@ -17,7 +17,7 @@ class SaliencyCollator:
     `saliency_mask` (batch,), booleans; `saliency_known` (batch,), booleans, true as well of rows where somebody looked
     and marked nothing; and `labels`, (batch,) or (batch, labels), if the rows have `labels` or `label`. Whether it has
     maps at all depends on the transform, not on the rows: all processes of a distributed run see the same keys.
-    Beside pictures that are unfinished it has `changes`, see [`~sage_hf.data.finishing.Finish`].
+    Beside pictures that are unfinished it has `row_changes`, see [`~sage_hf.data.finishing.Finish`].
 
     Raises:
         `ValueError`: pictures of different sizes.

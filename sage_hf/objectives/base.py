@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..controls import SALIENCY_CONTROLS, control_saliency
-from ..tasks import PROBLEM_TYPES
+from ..tasks import MULTI_LABEL, PROBLEM_TYPES
 from ..views import MIXING, grow_marks
 
 NEEDS = frozenset({"input_gradients", "features", "attention"})
@@ -205,3 +205,13 @@ def check_weights(objective: Any, *names: str) -> None:
     for name in names:
         if not 0 <= (value := getattr(objective, name)) < math.inf:
             raise ValueError(f"{name} must be 0 or more and finite, got {value}.")
+
+
+def true_logits(logits: Tensor, labels: Tensor, problem_type: str) -> tuple[Tensor, Tensor]:
+    """
+    The logit of each row's class, or the sum of those of all labels that are present, (rows,); and which rows have
+    any, (rows,), booleans: with one label a picture, torch ignores -100.
+    """
+    if problem_type == MULTI_LABEL:
+        return (logits * labels).sum(dim=1), labels.sum(dim=1) > 0
+    return logits.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1), labels >= 0

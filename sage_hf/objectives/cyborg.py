@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, at_least_float32
-from .base import Encoding, GuidedRows, MapObjective, check_choices, check_weights
+from ..tasks import REGRESSION, SINGLE_LABEL, at_least_float32
+from .base import Encoding, GuidedRows, MapObjective, check_choices, check_weights, true_logits
 
 TINY = 1e-6
 """Maps whose values differ by less than this share of their size are constant."""
@@ -106,13 +106,7 @@ class CyborgObjective(MapObjective):
     def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows) -> dict[str, Tensor]:
         """`cam`, (rows,): the mean squared difference of the two maps, in [0, 1]."""
         assert batch.features is not None
-        logits, labels = at_least_float32(anchor.logits), batch.labels
-        if self.problem_type == MULTI_LABEL:
-            of_class = (logits * labels).sum(dim=1)
-            counted = labels.sum(dim=1) > 0
-        else:
-            of_class = logits.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
-            counted = labels >= 0  # torch ignores the label -100
+        of_class, counted = true_logits(at_least_float32(anchor.logits), batch.labels, self.problem_type)
         activations = at_least_float32(batch.features.values)
         importance = at_least_float32(batch.features.gradient(of_class.sum())).mean(dim=(2, 3), keepdim=True)
         found, _ = min_max((importance * activations).sum(dim=1))

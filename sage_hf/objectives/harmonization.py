@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..tasks import REGRESSION, SINGLE_LABEL, at_least_float32
-from .base import Encoding, GuidedRows, MapObjective, check_choices, check_weights
+from .base import Encoding, GuidedRows, MapObjective, check_choices, check_weights, true_logits
 
 LEVELS = 5
 """Resolutions that are compared, each half of the one before."""
@@ -104,13 +104,8 @@ class HarmonizationObjective(MapObjective):
     def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows) -> dict[str, Tensor]:
         """`harmonization`, (rows,): the distance to the human map, in [0, inf)."""
         assert batch.pixel_values is not None
-        logits = at_least_float32(anchor.logits)
-        if self.problem_type == SINGLE_LABEL:
-            known = batch.labels.clamp_min(0).unsqueeze(1)  # -100 is no class: the loss ignores such rows
-            true = logits.gather(1, known).squeeze(1) * (batch.labels >= 0)
-        else:
-            true = (logits * batch.labels).sum(dim=1)
-        gradient = at_least_float32(batch.pixel_values.gradient(true.sum())).mean(dim=1)
+        of_class, counted = true_logits(at_least_float32(anchor.logits), batch.labels, self.problem_type)
+        gradient = at_least_float32(batch.pixel_values.gradient((of_class * counted).sum())).mean(dim=1)
         found, human = standardized_cut(gradient), standardized_cut(batch.saliency.squeeze(1).to(gradient))
         scale = found.detach().amax(dim=(1, 2), keepdim=True) + 1e-6
         human = human / (human.amax(dim=(1, 2), keepdim=True) + 1e-6) * scale

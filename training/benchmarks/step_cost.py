@@ -253,7 +253,7 @@ def main(argv: list[str] | None = None) -> None:
         choices=tuple(MODES),
         default=tuple(MODES),
         metavar="MODE",
-        help="and what all compare with",
+        help="these alone, and what they are compared with",
     )
     parser.add_argument(
         "--quick", action="store_true", help="a try: small pictures, two rounds, ratios that say little"
