@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,17 +22,9 @@ class StepCounts(NamedTuple):
     annotated: Tensor | float
     """Rows with a map."""
     guided: Tensor | float
-    """Annotated rows that are guided: those of batches that are large enough, or one in k of them."""
+    """Annotated rows of batches that are large enough to be guided: those that are, or that one in k is drawn of."""
     refused: Tensor | float
     """Rows that were left out because they can't be used."""
-
-
-Count = TypeVar("Count", int, Tensor)
-
-
-def guided_of(annotated: Count, one_in: int) -> Count:
-    """How many of a batch's annotated rows are guided where one in `one_in` is: rounded up, so none only of none."""
-    return (annotated + one_in - 1) // one_in
 
 
 def know_unmarked(batches: list[dict[str, Any]], classes: Tensor) -> None:
@@ -56,7 +48,6 @@ def count_rows(
     task: Task,
     fewest_rows: tuple[int, int],
     device: torch.device,
-    one_in: int = 1,
     shows_unmarked: bool = False,
 ) -> Tensor:
     """
@@ -67,7 +58,6 @@ def count_rows(
         task ([`Task`]): weighs the rows.
         fewest_rows (`tuple[int, int]`): rows and annotated rows that a batch needs to be guided.
         device (`torch.device`): of the counts.
-        one_in (`int`, *optional*, defaults to 1): guide one in so many annotated rows of a batch.
         shows_unmarked (`bool`, *optional*, defaults to `False`): count towards the fewest rows those alone that have
             a map, see [`~sage_hf.objectives.Objective`].
     """
@@ -85,5 +75,5 @@ def count_rows(
             annotated = batch["saliency_mask"].sum()
             counts[3] += annotated
             shown = batch["saliency_known"].sum() if shows_unmarked and "saliency_known" in batch else size
-            counts[4] += guided_of(annotated, one_in) * (annotated >= fewest_annotated) * (shown >= fewest)
+            counts[4] += annotated * (annotated >= fewest_annotated) * (shown >= fewest)
     return counts

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .counting import guided_of
 from .forwarding import Encoder
 from .objectives import GuidedRows, Objective, Source
 from .tasks import Task
@@ -43,6 +42,11 @@ class Guide:
         return self.args.substitution or 0.0
 
     @property
+    def one_in(self) -> int:
+        """One in so many annotated rows of a batch is guided."""
+        return self.args.guidance_one_in or 1
+
+    @property
     def shows_unmarked(self) -> bool:
         """As the objective says; one that is no [`Objective`] by inheritance may not know of it."""
         return bool(getattr(self.objective, "shows_unmarked", False))
@@ -71,7 +75,6 @@ class Guide:
             known (`torch.Tensor`, *optional*): which rows have a map, even a blank one, (batch,), booleans; all if not
                 given.
         """
-        compared = step % self.args.guidance_interval == 0
         annotated = mask.nonzero().squeeze(1)
         fewest, fewest_annotated = self.objective.fewest_rows
         pixel_values = inputs["pixel_values"]
@@ -79,18 +82,21 @@ class Guide:
         shown = torch.arange(len(pixel_values), device=pixel_values.device)
         if known is not None and self.shows_unmarked:
             shown = known.nonzero().squeeze(1)
-        if len(shown) < fewest or len(annotated) < fewest_annotated or not (compared or self.substitution):
+        if len(shown) < fewest or len(annotated) < fewest_annotated:
             return self.encoder.logits(model, inputs), {}
+        guided = self._how_many(len(annotated), step)
         generator = self._generator(step, pixel_values.device)
+        if not (guided or self.substitution):
+            return self.encoder.logits(model, inputs), {}
         saliency = self.objective.maps(saliency, annotated, generator)
-        rows = self._some(annotated, generator) if compared else annotated[:0]
+        rows = self._some(annotated, guided, generator)
         # Of the pictures as they are, and before any of them is replaced.
-        views = self._views(pixel_values, saliency, rows, shown, generator) if compared else ()
+        views = self._views(pixel_values, saliency, rows, shown, generator) if guided else ()
         if self.substitution:
             others = annotated[~torch.isin(annotated, rows)]
             pixel_values = self._substitute(pixel_values, saliency, others, shown, generator)
             inputs = inputs | {"pixel_values": pixel_values}
-        if not compared:
+        if not guided:
             return self.encoder.logits(model, inputs), {}
         pictures = None
         if "input_gradients" in self.objective.needs:
@@ -109,12 +115,23 @@ class Guide:
         )
         return anchor.logits, self.objective.terms(anchor.select(rows), *encoded, batch=batch)
 
-    def _some(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Of the annotated rows those to guide, in their order."""
-        one_in = self.args.guidance_one_in or 1
-        if one_in == 1:
-            return rows
-        drawn = torch.randperm(len(rows), device=rows.device, generator=generator)[: guided_of(len(rows), one_in)]
+    def _how_many(self, annotated: int, step: int) -> int:
+        """
+        Of a batch's annotated rows: none at steps between, or one in k.
+
+        That is rounded up at some batches and down at others: with n rows each, k successive ones (steps, batches of a
+        step, or processes) guide floor(n / k) + floor((n + 1) / k) + ... + floor((n + k - 1) / k) = n rows (Hermite's
+        identity).
+        """
+        turn, between = divmod(step, self.args.guidance_interval)
+        turn += self.batches + self.args.process_index
+        return 0 if between else (annotated + turn % self.one_in) // self.one_in
+
+    def _some(self, rows: Tensor, number: int, generator: torch.Generator) -> Tensor:
+        """So many of the annotated rows, drawn, in their order."""
+        if number in (0, len(rows)):
+            return rows[:number]
+        drawn = torch.randperm(len(rows), device=rows.device, generator=generator)[:number]
         return rows[drawn.sort().values]
 
     def _views(
@@ -141,19 +158,19 @@ class Guide:
             )
         return pixel_values.index_copy(0, rows, views[0])
 
-    def weighted(self, terms: dict[str, Tensor], guided: Tensor | float | None = None) -> Tensor:
+    def weighted(self, terms: dict[str, Tensor], rows: Tensor | float) -> Tensor:
         """
-        What terms add to the loss: their means over the guided rows times their weights.
+        What terms add to the loss: their means times their weights, estimated from the rows and steps that are guided.
+
+        What is guided counts for what is not, so that the weight is the same however few rows a batch has.
 
         Args:
             terms (`dict[str, torch.Tensor]`): as returned above.
-            guided (`torch.Tensor` or `float`, *optional*): how many rows the whole optimizer step guides; those of the
-                terms if not given.
+            rows (`torch.Tensor` or `float`): annotated rows of the whole optimizer step, in batches that are guided.
         """
         first = next(iter(terms.values()))
-        rows = len(first) if guided is None else guided
         weighed = (weight * terms[name].sum() for name, weight in self.objective.weights.items())
-        return self.args.guidance_interval * sum(weighed, start=first.new_zeros(())) / rows
+        return self.args.guidance_interval * self.one_in * sum(weighed, start=first.new_zeros(())) / rows
 
     def _generator(self, step: int, device: torch.device) -> torch.Generator:
         """

@@ -309,7 +309,8 @@ class SageTrainer(EvaluatingTrainer):
                 losses = self.task.row_losses(logits, labels, smooth=False)
                 self._evaluated.keep(losses.detach(), self.task.row_weights(labels), loss.detach())
         if self._guide is not None and terms:
-            loss = loss + self._guide.weighted(terms, None if counts is None else counts.guided)
+            assert mask is not None
+            loss = loss + self._guide.weighted(terms, mask.sum() if counts is None else counts.guided)
         if model.training:
             self._terms.add(**{self._loss_name: task_loss.expand(len(labels))}, **terms)
             if mask is not None:
@@ -343,7 +344,7 @@ class SageTrainer(EvaluatingTrainer):
         if self._guide is not None:
             fewest, unmarked = self._guide.objective.fewest_rows, self._guide.shows_unmarked
         know_unmarked(batches, self._unmarked)
-        own = count_rows(batches, self.task, fewest, device, self.args.guidance_one_in or 1, unmarked)
+        own = count_rows(batches, self.task, fewest, device, unmarked)
         counts = self.accelerator.reduce(own, reduction="sum")
         self._rows_seen = self._rows_seen.to(device) + counts.long()
         batches = self._set_refused_aside(batches)

@@ -70,8 +70,9 @@ class SageTrainingArguments(TrainingArguments):
         guidance_interval (`int`, *optional*, defaults to 1):
             Evaluate the guidance at every k-th optimizer step only, with its weights multiplied by k.
         guidance_one_in (`int`, *optional*):
-            Guide one in k annotated rows of each batch, drawn at random and rounded up; terms are means over the rows
-            that are guided. All of them, 1, if neither given nor part of the preset.
+            Guide one in k annotated rows of each batch, drawn at random, with k times the weight of a row. Where k
+            does not divide a batch's rows, some batches guide one row more than others, or none, so that it is one in
+            k over k steps. All of them, 1, if neither given nor part of the preset.
         substitution (`float`, *optional*):
             Probability that an annotated row whose views a step does not encode (by `guidance_one_in` or
             `guidance_interval`) shows x+ in place of x to the task's loss, which costs nothing; in [0, 1]. 0 if

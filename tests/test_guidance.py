@@ -55,26 +55,78 @@ def test_one_in_k_annotated_rows_is_guided(tmp_path, rows):
     logits, of_all = guide(every, rows)
     assert len(of_all["triplet"]) == 7
     trainer = make_trainer(tmp_path, model=every.model, guidance_one_in=3)
-    drawn = set()
-    for step in range(20):
+    drawn, numbers = set(), []
+    for step in range(21):
         found = places(guide(trainer, rows, step)[1], of_all)
         assert found == sorted(set(found))
-        assert len(found) == 3  # a third of 7, rounded up
+        numbers.append(len(found))
         drawn.update(found)
+    assert numbers == [2, 2, 3] * 7  # a third of 7, rounded up at one step of three
     assert drawn == set(range(7))
 
     _, terms = guide(trainer, rows)
-    expected = F.cross_entropy(logits, rows["labels"]) + terms["triplet"].mean() + terms["consistency"].mean()
-    torch.testing.assert_close(loss_of(trainer, rows, 0), expected)
+    guidance = 3 / 7 * (terms["triplet"] + terms["consistency"]).sum()
+    torch.testing.assert_close(loss_of(trainer, rows, 0), F.cross_entropy(logits, rows["labels"]) + guidance)
 
 
-def test_drawn_rows_are_counted_over_the_whole_step():
+@pytest.mark.parametrize("interval", [1, 2])
+def test_one_in_k_rows_are_guided_over_k_turns_whatever_a_batch_holds(tmp_path, interval):
+    """Batches of 1 to 9 annotated rows: successive steps, batches of one step, or processes, and all of them mixed."""
+    trainer = make_trainer(tmp_path, guidance_one_in=7, guidance_interval=interval)
+    how_many, guide_ = trainer._guide._how_many, trainer._guide
+    for annotated in range(1, 10):
+        guide_.batches = 0
+        assert sum(how_many(annotated, step) for step in range(7 * interval)) == annotated
+        assert interval == 1 or all(how_many(annotated, step) == 0 for step in range(1, 14, 2))
+        of_a_step = []
+        for guide_.batches in range(7):
+            of_a_step.append(how_many(annotated, 4 * interval))
+        assert sum(of_a_step) == annotated
+        assert set(of_a_step) <= {annotated // 7, annotated // 7 + 1}
+
+
+def test_a_step_that_happens_to_guide_no_row_is_plain_and_shows_positive_views(tmp_path, rows):
+    rows["saliency_mask"][list(ANNOTATED[1:])] = False
+    alone = make_trainer(tmp_path / "alone", guidance_one_in=7)
+    of_none = F.cross_entropy(alone.model.train()(rows["pixel_values"]).logits, rows["labels"])
+    for step in range(6):
+        assert guide(alone, rows, step)[1] == {}
+        torch.testing.assert_close(loss_of(alone, rows, step), of_none)
+    assert len(guide(alone, rows, 6)[1]["triplet"]) == 1
+
+    shown = make_trainer(tmp_path, model=alone.model, guidance_one_in=7, substitution=1.0)
+    for step in range(6):
+        assert guide(shown, rows, step)[1] == {}
+        assert not torch.isclose(loss_of(shown, rows, step), of_none)
+
+
+@pytest.mark.parametrize("size", [16, 4])
+def test_one_in_k_rows_have_the_loss_of_all_in_the_mean(tmp_path, rows, size):
+    """However few rows a batch has: seven of sixteen, or one to three of four, are annotated here."""
+    every = make_trainer(tmp_path / "every")
+    parts = [{name: value[at : at + size] for name, value in rows.items()} for at in range(0, 16, size)]
+    losses = []
+    with torch.no_grad():
+        plain = F.cross_entropy(guide(every, rows)[0], rows["labels"])
+        of_all = loss_of(every, rows, 0) - plain
+        some = make_trainer(tmp_path, model=every.model, guidance_one_in=5)
+        for step in range(200):
+            some.state.global_step = step
+            _, counts = some.get_batch_samples(iter(parts), len(parts), torch.device("cpu"))
+            of_step = [some.compute_loss(some.model, dict(part), num_items_in_batch=counts) for part in parts]
+            losses.append(sum(of_step) - plain)
+    mean, error = torch.stack(losses).mean(), torch.stack(losses).std() / len(losses) ** 0.5
+    assert error < 0.06 * of_all
+    assert abs(mean - of_all) < 3 * error
+
+
+def test_rows_that_can_be_drawn_are_counted_over_the_whole_step():
     masks = [[True] * 4, [True, False, True, False], [False] * 4, [True, False, False, False]]
     batches = [{"labels": torch.zeros(4, dtype=torch.long), "saliency_mask": torch.tensor(mask)} for mask in masks]
     task = Task("single_label_classification", 3)
-    counts = StepCounts(*count_rows(batches, task, (2, 2), torch.device("cpu"), one_in=3))
+    counts = StepCounts(*count_rows(batches, task, (2, 2), torch.device("cpu")))
     assert (counts.rows, counts.annotated) == (16, 7)
-    assert counts.guided == 2 + 1 + 0 + 0  # the last has fewer annotated rows than it takes
+    assert counts.guided == 4 + 2 + 0 + 0  # the last has fewer annotated rows than it takes
 
 
 def views_of(trainer: SageTrainer, monkeypatch, batch: dict[str, torch.Tensor]) -> list[tuple[torch.Tensor, ...]]:

@@ -4,11 +4,11 @@ What a training step costs, in time and peak memory, as a ratio to plain trainin
     python training/benchmarks/step_cost.py --device cpu --out training/benchmarks/step_cost_cpu.json
     python training/benchmarks/step_cost.py --device cuda --out training/benchmarks/step_cost_cuda.json
 
-All modes of a model run in one process, in turns, after a warm-up: a round is one step of each, or `guidance_interval`
-steps for a mode that guides every k-th. Reported is the median over rounds of the ratio to plain training's time in
-the same round, because other work on the machine slows both; on a CPU, it is the processor's time. Steps are those of
-`SageTrainer` (forward, backward, AdamW); pictures and maps, one for each picture, are ready on the device. Peak memory
-is that of one step: weights, gradients and optimizer state as well as activations.
+All modes of a model run in one process, in turns, after a warm-up: a round is one step of each, or k steps for a mode
+that guides every k-th step or one in k rows. Reported is the median over rounds of the ratio to plain training's time
+in the same round, because other work on the machine slows both; on a CPU, it is the processor's time. Steps are those
+of `SageTrainer` (forward, backward, AdamW); pictures and maps, one for each picture, are ready on the device. Peak
+memory is that of one step, the largest: weights, gradients and optimizer state as well as activations.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ class Mode:
         self.trainer = SageTrainer(model=make_model(setting.model, setting.size), args=args, train_dataset=[{}])
         self.model = self.trainer.accelerator.prepare(self.trainer.model).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters())
-        self.every = args.guidance_interval
+        self.every = args.guidance_interval * (args.guidance_one_in or 1)
 
     def steps(self, batch: dict[str, torch.Tensor], device: str) -> float:
-        """Seconds for a step, over as many as make up one guided step."""
+        """Seconds for a step, over as many as guide one in k steps or rows."""
         _synchronize(device)
         started = clock(device)
         for step in range(self.every):
@@ -115,8 +115,9 @@ class Mode:
         return (clock(device) - started) / self.every
 
     def peak(self, batch: dict[str, torch.Tensor], device: str) -> int:
-        """Most bytes in use during a guided step."""
-        self.trainer.state.global_step = 0
+        """Most bytes in use during a guided step; where one in k rows is guided, during one that guides most."""
+        one_in = self.trainer.args.guidance_one_in or 1
+        self.trainer.state.global_step = (one_in - 1) * self.trainer.args.guidance_interval
         gc.collect()
         if device == "cuda":
             torch.cuda.synchronize()
