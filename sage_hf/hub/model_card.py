@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError
 
+from ..objectives import GUIDANCE
 from .results import eval_results, value_of, write_eval_results
 from .run_record import RunRecord, shown_log
 from .sections import refresh, section
@@ -87,6 +88,7 @@ def render_model_card(record: RunRecord, template: str | Path | None = None) -> 
         figure=_figure,
         point=lambda figure: "" if figure is None else _figure(value_of(figure)),
         maps_of=_maps_of,
+        objectives=GUIDANCE,
         section=named_section,
     )
 

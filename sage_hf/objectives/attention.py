@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..features import find_grid
-from ..tasks import SINGLE_LABEL, at_least_float32
-from .base import Encoding, GuidedRows, MapObjective, check_choices, check_weights
+from ..tasks import at_least_float32
+from .base import Encoding, GuidedRows, TermObjective
 
 
 def attention_over_grid(attention: Tensor, height: int, width: int) -> Tensor:
@@ -44,7 +44,7 @@ def attention_over_grid(attention: Tensor, height: int, width: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class AttentionObjective(MapObjective):
+class AttentionObjective(TermObjective):
     """
     Supervised attention (Liu, Mao, Sha, Yuille: *Attention Correctness in Neural Image Captioning*, AAAI 2017, section
     4.1), for vision transformers: the cross-entropy of attention over places relative to the human map.
@@ -75,26 +75,8 @@ class AttentionObjective(MapObjective):
         `ValueError`: an unknown name, or a number out of its range.
     """
 
-    guidance_weight: float = 1.0
-    saliency_control: str = "none"
-    saliency_dilation: float = 0.0
-    problem_type: str = SINGLE_LABEL
-
+    term: ClassVar[str] = "attention"
     needs: ClassVar[frozenset[str]] = frozenset({"attention"})
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_weights(self, "guidance_weight")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What `terms` returns."""
-        return ("attention",)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of the term."""
-        return {"attention": self.guidance_weight}
 
     def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows) -> dict[str, Tensor]:
         """`attention`, (rows,): KL(map || attention) in nats, in [0, inf)."""
@@ -104,4 +86,4 @@ class AttentionObjective(MapObjective):
         total = wanted.sum(dim=(1, 2), keepdim=True)
         wanted = wanted / torch.where(total > 0, total, torch.ones_like(total))
         tiny = torch.finfo(found.dtype).tiny
-        return {"attention": F.kl_div(found.clamp(min=tiny).log(), wanted, reduction="none").sum(dim=(1, 2))}
+        return {self.term: F.kl_div(found.clamp(min=tiny).log(), wanted, reduction="none").sum(dim=(1, 2))}

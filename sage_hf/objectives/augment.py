@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..tasks import SINGLE_LABEL
 from ..views import Degradation, get_degradation, make_views
-from .base import Encoding, GuidedRows, MapObjective, check_choices, check_weights
+from .base import Encoding, GuidedRows, TermObjective
 
 
 @dataclass(frozen=True)
-class AugmentObjective(MapObjective):
+class AugmentObjective(TermObjective):
     """
     The task's loss on x+ beside that on x: saliency as mere augmentation.
 
@@ -50,25 +50,12 @@ class AugmentObjective(MapObjective):
     """
 
     degradation: str | Degradation = "shuffle"
-    guidance_weight: float = 1.0
-    saliency_control: str = "none"
-    saliency_dilation: float = 0.0
-    problem_type: str = SINGLE_LABEL
+
+    term: ClassVar[str] = "augmented"
 
     def __post_init__(self) -> None:
         get_degradation(self.degradation)
-        check_choices(self)
-        check_weights(self, "guidance_weight")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What `terms` returns."""
-        return ("augmented",)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of the term."""
-        return {"augmented": self.guidance_weight}
+        super().__post_init__()
 
     def views(
         self, pixel_values: Tensor, saliency: Tensor, rows: Tensor, generator: torch.Generator | None = None
@@ -79,4 +66,4 @@ class AugmentObjective(MapObjective):
     def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows) -> dict[str, Tensor]:
         """`augmented`, (rows,): the task's loss on x+."""
         (preserved,) = views
-        return {"augmented": batch.row_losses(preserved.logits)}
+        return {self.term: batch.row_losses(preserved.logits)}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..controls import SALIENCY_CONTROLS, control_saliency
-from ..tasks import MULTI_LABEL, PROBLEM_TYPES
+from ..tasks import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from ..views import MIXING, grow_marks
 
 NEEDS = frozenset({"input_gradients", "features", "attention"})
@@ -188,6 +188,52 @@ class MapObjective(Objective, Protocol):
         """The maps of the batch with their marks grown, or those of the control in place of them."""
         # A control is of the maps that guide: grown after it, an inverted small mark is gone, and areas are not equal.
         return control_saliency(grow_marks(saliency, self.saliency_dilation), rows, self.saliency_control, generator)
+
+
+@dataclass(frozen=True)
+class TermObjective(MapObjective):
+    """
+    An objective of one weighted term: what all have in common that SAGE is compared with.
+
+    Args:
+        guidance_weight (`float`, *optional*, defaults to 1.0): of the term; 0 or more.
+        saliency_control (`str`, *optional*, defaults to `"none"`): wrong maps as a control, see
+            [`~sage_hf.controls`].
+        saliency_dilation (`float`, *optional*, defaults to 0.0): by which share of the shorter side marks are grown,
+            see [`~sage_hf.views.grow_marks`].
+        problem_type (`str`, *optional*, defaults to `"single_label_classification"`): what the model predicts.
+
+    Raises:
+        `ValueError`: an unknown name, a number out of its range, or a regression where classes are needed.
+    """
+
+    guidance_weight: float = 1.0
+    saliency_control: str = "none"
+    saliency_dilation: float = 0.0
+    problem_type: str = SINGLE_LABEL
+
+    term: ClassVar[str]
+    """The name of the term."""
+    of_classes: ClassVar[bool] = False
+    """Whether the term is made of classes or their probabilities."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_weights(self, "guidance_weight")
+        if self.of_classes and self.problem_type == REGRESSION:
+            raise ValueError(
+                f"{type(self).__name__} needs classes, and a regression has none. Use guidance='sage' or 'augment'."
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `terms` returns."""
+        return (self.term,)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of the term."""
+        return {self.term: self.guidance_weight}
 
 
 def check_choices(objective: Any, **choices: tuple[str, ...]) -> None:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..tasks import REGRESSION, SINGLE_LABEL, at_least_float32
-from .base import Encoding, GuidedRows, MapObjective, check_choices, check_weights, true_logits
+from ..tasks import at_least_float32
+from .base import Encoding, GuidedRows, TermObjective, true_logits
 
 TINY = 1e-6
 """Maps whose values differ by less than this share of their size are constant."""
@@ -45,7 +45,7 @@ def min_max(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class CyborgObjective(MapObjective):
+class CyborgObjective(TermObjective):
     r"""
     CYBORG (Boyd, Tinsley, Bowyer, Czajka: *CYBORG: Blending Human Saliency Into the Loss Improves Deep Learning-Based
     Synthetic Face Detection*, WACV 2023): the squared difference of model's and human's map, a mean over places.
@@ -80,28 +80,9 @@ class CyborgObjective(MapObjective):
         `ValueError`: an unknown name, a number out of its range, or a regression, which has no classes.
     """
 
-    guidance_weight: float = 1.0
-    saliency_control: str = "none"
-    saliency_dilation: float = 0.0
-    problem_type: str = SINGLE_LABEL
-
+    term: ClassVar[str] = "cam"
+    of_classes: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_weights(self, "guidance_weight")
-        if self.problem_type == REGRESSION:
-            raise ValueError("guidance='cyborg' needs classes, and a regression has none. Use 'sage' or 'augment'.")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What `terms` returns."""
-        return ("cam",)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of the term."""
-        return {"cam": self.guidance_weight}
 
     def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows) -> dict[str, Tensor]:
         """`cam`, (rows,): the mean squared difference of the two maps, in [0, 1]."""
@@ -113,4 +94,4 @@ class CyborgObjective(MapObjective):
         size = (found.shape[1], found.shape[2])
         wanted, says_where = min_max(F.adaptive_avg_pool2d(batch.saliency.to(found.dtype), size).squeeze(1))
         difference = (found - wanted).square().mean(dim=(1, 2))
-        return {"cam": difference * (says_where & counted)}
+        return {self.term: difference * (says_where & counted)}

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..tasks import REGRESSION, SINGLE_LABEL, at_least_float32
-from .base import Encoding, GuidedRows, MapObjective, check_choices, check_weights
+from ..tasks import at_least_float32
+from .base import Encoding, GuidedRows, TermObjective
 from .sage import log_probabilities
 
 
 @dataclass(frozen=True)
-class GradientObjective(MapObjective):
+class GradientObjective(TermObjective):
     """
     RRR (Ross, Hughes, Doshi-Velez: *Right for the Right Reasons: Training Differentiable Models by Constraining their
     Explanations*, IJCAI 2017, equation 1; code: dtak/rrr, MIT).
@@ -42,34 +42,13 @@ class GradientObjective(MapObjective):
         `ValueError`: an unknown name, a number out of its range, or a regression, which has no probabilities.
     """
 
-    guidance_weight: float = 1.0
-    saliency_control: str = "none"
-    saliency_dilation: float = 0.0
-    problem_type: str = SINGLE_LABEL
-
+    term: ClassVar[str] = "input_gradient"
+    of_classes: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"input_gradients"})
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_weights(self, "guidance_weight")
-        if self.problem_type == REGRESSION:
-            raise ValueError(
-                "guidance='gradient' needs probabilities, and a regression has none. Use 'sage' or 'augment'."
-            )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What `terms` returns."""
-        return ("input_gradient",)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of the term."""
-        return {"input_gradient": self.guidance_weight}
 
     def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows) -> dict[str, Tensor]:
         """`input_gradient`, (rows,): the squared norm of the gradient over what the map leaves out, in [0, inf)."""
         assert batch.pixel_values is not None
         log_p = log_probabilities(at_least_float32(anchor.logits), self.problem_type)
         gradient = at_least_float32(batch.pixel_values.gradient(log_p.sum()))
-        return {"input_gradient": ((1 - batch.saliency) * gradient).square().sum(dim=(1, 2, 3))}
+        return {self.term: ((1 - batch.saliency) * gradient).square().sum(dim=(1, 2, 3))}

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..tasks import REGRESSION, SINGLE_LABEL, at_least_float32
-from .base import Encoding, GuidedRows, MapObjective, check_choices, check_weights, true_logits
+from ..tasks import at_least_float32
+from .base import Encoding, GuidedRows, TermObjective, true_logits
 
 LEVELS = 5
 """Resolutions that are compared, each half of the one before."""
@@ -47,7 +47,7 @@ def halved(maps: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class HarmonizationObjective(MapObjective):
+class HarmonizationObjective(TermObjective):
     """
     The neural harmonizer (Fel, Felipe, Linsley, Serre: *Harmonizing the object recognition strategies of deep neural
     networks with humans*, NeurIPS 2022, equation 1; code: serre-lab/Harmonization, MIT).
@@ -76,30 +76,9 @@ class HarmonizationObjective(MapObjective):
         `ValueError`: an unknown name, a number out of its range, or a regression, which has no true class.
     """
 
-    guidance_weight: float = 1.0
-    saliency_control: str = "none"
-    saliency_dilation: float = 0.0
-    problem_type: str = SINGLE_LABEL
-
+    term: ClassVar[str] = "harmonization"
+    of_classes: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"input_gradients"})
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_weights(self, "guidance_weight")
-        if self.problem_type == REGRESSION:
-            raise ValueError(
-                "guidance='harmonization' needs classes, and a regression has none. Use 'sage' or 'augment'."
-            )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What `terms` returns."""
-        return ("harmonization",)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of the term."""
-        return {"harmonization": self.guidance_weight}
 
     def terms(self, anchor: Encoding, *views: Encoding, batch: GuidedRows) -> dict[str, Tensor]:
         """`harmonization`, (rows,): the distance to the human map, in [0, inf)."""
@@ -113,4 +92,4 @@ class HarmonizationObjective(MapObjective):
         for _ in range(LEVELS):
             distances.append((found - human).square().mean(dim=(1, 2)))
             found, human = halved(found), halved(human)
-        return {"harmonization": torch.stack(distances).mean(dim=0)}
+        return {self.term: torch.stack(distances).mean(dim=0)}

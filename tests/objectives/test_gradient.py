@@ -115,7 +115,7 @@ def test_several_labels_against_finite_differences_of_the_log_probabilities():
 
 
 def test_what_it_can_not_guide(tmp_path):
-    with pytest.raises(ValueError, match="needs probabilities, and a regression has none"):
+    with pytest.raises(ValueError, match="needs classes, and a regression has none"):
         GradientObjective(problem_type=REGRESSION)
     with pytest.raises(ValueError, match=r'ViTForImageClassification.*attn_implementation="eager"'):
         SageTrainer(make_model("vit"), make_args(tmp_path, guidance="gradient"))
