@@ -4,7 +4,7 @@ from typing import Any
 
 from .attention import AttentionObjective
 from .augment import AugmentObjective
-from .base import Encoding, GuidedRows, Objective, Source
+from .base import Encoding, GuidedRows, Objective, Source, TermObjective
 from .cyborg import CyborgObjective
 from .gradient import GradientObjective
 from .harmonization import HarmonizationObjective
@@ -32,4 +32,5 @@ __all__ = [
     "Objective",
     "SageObjective",
     "Source",
+    "TermObjective",
 ]

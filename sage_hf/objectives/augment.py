@@ -27,11 +27,7 @@ class AugmentObjective(TermObjective):
     Args:
         degradation (`str` or callable, *optional*, defaults to `"shuffle"`): see [`make_views`].
         guidance_weight (`float`, *optional*, defaults to 1.0): of the loss on x+; 0 or more.
-        saliency_control (`str`, *optional*, defaults to `"none"`): wrong maps as a control, see
-            [`~sage_hf.controls`].
-        saliency_dilation (`float`, *optional*, defaults to 0.0): by which share of the shorter side marks are grown,
-            see [`~sage_hf.views.grow_marks`].
-        problem_type (`str`, *optional*, defaults to `"single_label_classification"`): any.
+        saliency_control, saliency_dilation, problem_type: as for [`~sage_hf.objectives.TermObjective`].
 
     Raises:
         `ValueError`: an unknown name, or a number out of its range.

@@ -65,10 +65,7 @@ class HarmonizationObjective(TermObjective):
 
     Args:
         guidance_weight (`float`, *optional*, defaults to 1.0): of the term; the published code has 1. 0 or more.
-        saliency_control (`str`, *optional*, defaults to `"none"`): wrong maps as a control, see
-            [`~sage_hf.controls`].
-        saliency_dilation (`float`, *optional*, defaults to 0.0): by which share of the shorter side marks are grown,
-            see [`~sage_hf.views.grow_marks`].
+        saliency_control, saliency_dilation: as for [`~sage_hf.objectives.TermObjective`].
         problem_type (`str`, *optional*, defaults to `"single_label_classification"`): or
             `"multi_label_classification"`.
 
