@@ -84,19 +84,19 @@ class Guide:
             shown = known.nonzero().squeeze(1)
         if len(shown) < fewest or len(annotated) < fewest_annotated:
             return self.encoder.logits(model, inputs), {}
-        guided = self._how_many(len(annotated), step)
+        number = self._how_many(len(annotated), step)
         generator = self._generator(step, pixel_values.device)
-        if not (guided or self.substitution):
+        if not (number or self.substitution):
             return self.encoder.logits(model, inputs), {}
         saliency = self.objective.maps(saliency, annotated, generator)
-        rows = self._some(annotated, guided, generator)
+        rows = self._some(annotated, number, generator)
         # Of the pictures as they are, and before any of them is replaced.
-        views = self._views(pixel_values, saliency, rows, shown, generator) if guided else ()
+        views = self._views(pixel_values, saliency, rows, shown, generator) if number else ()
         if self.substitution:
             others = annotated[~torch.isin(annotated, rows)]
             pixel_values = self._substitute(pixel_values, saliency, others, shown, generator)
             inputs = inputs | {"pixel_values": pixel_values}
-        if not guided:
+        if not number:
             return self.encoder.logits(model, inputs), {}
         pictures = None
         if "input_gradients" in self.objective.needs:

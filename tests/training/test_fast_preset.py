@@ -40,8 +40,8 @@ def test_the_fast_run_differs_by_the_preset_alone(fast_preset, tmp_path):
     for method in ("none", "sage"):
         for run in study.search_runs(fast_preset.STUDY, block, method, quick=False):
             runs.add(run, scores={study.VALIDATION: 0.5})
-    (full,) = study.final_runs(fast_preset.STUDY, block, "sage", 1, runs, quick=False)
-    (fast,) = study.final_runs(fast_preset.STUDY, block, "sage, fast", 1, runs, quick=False)
+    (full, *_) = study.final_runs(fast_preset.STUDY, block, "sage", 1, runs, quick=False)
+    (fast, *_) = study.final_runs(fast_preset.STUDY, block, "sage, fast", 1, runs, quick=False)
     assert fast.settings == full.settings | {"preset": "fast"}
     assert (fast.epochs, fast.seed) == (full.epochs, full.seed)
 

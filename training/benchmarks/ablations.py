@@ -125,6 +125,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     **{f"one in {value} rows, substitution 0.7": {"guidance_one_in": value, "substitution": 0.7} for value in (6, 8)},
     **{f"one in {value} rows, substitution 0.7, triplet weight 3.0": sparse(value, 0.7) for value in (6, 8)},
     "one in 7 rows, substitution 0.7, triplet weight 3.0 (fast)": {"preset": "fast", "triplet_weight": 3.0},
+    "one in 7 rows, substitution 0.5, triplet weight 3.0": sparse(7, 0.5),
     **{
         f"one in 8 rows, substitution {share}, triplet weight 3.0": sparse(8, share) for share in (0.3, 0.5, 0.85, 1.0)
     },

@@ -65,7 +65,7 @@ class Setting:
 
 
 SETTINGS = {
-    "cpu": (Setting("ViT, 6 layers, 384 wide", 112, 8), Setting("ConvNeXt atto", 112, 8)),
+    "cpu": (Setting("ViT, 6 layers, 384 wide", 112, 32), Setting("ConvNeXt atto", 112, 32)),
     "cuda": (Setting("ViT-B/16", 224, 64, bf16=True), Setting("ConvNeXt tiny", 224, 64, bf16=True)),
 }
 
@@ -246,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=tuple(SETTINGS), default="cpu")
     parser.add_argument("--rounds", type=int, default=15, help="(default: %(default)s)")
-    parser.add_argument("--batch", type=int, help="pictures a batch, in place of 8 on a CPU and 64 on a GPU")
+    parser.add_argument("--batch", type=int, help="pictures a batch, in place of 32 on a CPU and 64 on a GPU")
     parser.add_argument("--compile", action="store_true", help="measure compiled modes too")
     parser.add_argument(
         "--only",
