@@ -5,10 +5,11 @@ What a training step costs, in time and peak memory, as a ratio to plain trainin
     python training/benchmarks/step_cost.py --device cuda --out training/benchmarks/step_cost_cuda.json
 
 All modes of a model run in one process, in turns, after a warm-up: a round is one step of each, or k steps for a mode
-that guides every k-th step or one in k rows. Reported is the median over rounds of the ratio to plain training's time
-in the same round, because other work on the machine slows both; on a CPU, it is the processor's time. Steps are those
-of `SageTrainer` (forward, backward, AdamW); pictures and maps, one for each picture, are ready on the device. Peak
-memory is that of one step, the largest: weights, gradients and optimizer state as well as activations.
+that guides every k-th step or one in k rows, with two plain steps between any two. Reported is the median over rounds
+of the ratio to the plain steps before and after, because other work on the machine slows all of them; on a CPU, it is
+the processor's time. Steps are those of `SageTrainer` (forward, backward, AdamW); pictures and maps, one for each
+picture, are ready on the device. Peak memory is that of one step, the largest: weights, gradients and optimizer state
+as well as activations.
 """
 
 from __future__ import annotations
@@ -207,21 +208,29 @@ def measure(
         wanted |= {f"{name}, compiled": MODES[name] | {"torch_compile": True} for name in COMPILED}
     with tempfile.TemporaryDirectory() as folder:
         modes = {name: Mode(setting, settings, device, folder) for name, settings in wanted.items()}
+        plain = modes["none"]
+        plain.every = 2
         for mode in modes.values():
-            for _ in range(2):
+            for _ in range(2 if mode.every == 1 else 1):
                 mode.steps(batch, device)
         seconds: dict[str, list[float]] = {name: [] for name in modes}
+        ratios: dict[str, list[float]] = {name: [] for name in modes}
+        before = plain.steps(batch, device)
         for _ in range(rounds):
             for name, mode in modes.items():
-                seconds[name].append(mode.steps(batch, device))
+                took = mode.steps(batch, device)
+                after = before if mode is plain else plain.steps(batch, device)
+                seconds[name].append(took)
+                ratios[name].append(1.0 if mode is plain else 2 * took / (before + after))
+                before = took if mode is plain else after
         peaks = {name: mode.peak(batch, device) for name, mode in modes.items()}
         whole = statistics.median(seconds["sage, concatenated"])
         own = own_share(modes["sage, concatenated"], batch, device, max(rounds, 5)) / whole
     rows = []
     for name in modes:
-        ratios = [mine / plain for mine, plain in zip(seconds[name], seconds["none"], strict=True)]
-        row: dict[str, Any] = {"model": setting.model, "mode": name, "time_ratio": round(statistics.median(ratios), 3)}
-        quartiles = statistics.quantiles(ratios, n=4, method="inclusive")[::2]
+        ratio = round(statistics.median(ratios[name]), 3)
+        row: dict[str, Any] = {"model": setting.model, "mode": name, "time_ratio": ratio}
+        quartiles = statistics.quantiles(ratios[name], n=4, method="inclusive")[::2]
         row["time_ratio_quartiles"] = [round(value, 3) for value in quartiles]
         row["memory_ratio"] = round(peaks[name] / peaks["none"], 3)
         if name == "sage, concatenated":
