@@ -7,14 +7,15 @@ What a training step costs, in time and peak memory, as a ratio to plain trainin
 All modes of a model run in one process, in turns, after a warm-up: a round is one step of each, or k steps for a mode
 that guides every k-th step or one in k rows, with two plain steps between any two. Reported is the median over rounds
 of the ratio to the plain steps before and after, because other work on the machine slows all of them; on a CPU, it is
-the processor's time. Steps are those of `SageTrainer` (forward, backward, AdamW); pictures and maps, one for each
-picture, are ready on the device. Peak memory is that of one step, the largest: weights, gradients and optimizer state
-as well as activations.
+the processor's time, with memory that is kept once freed. Steps are those of `SageTrainer` (forward, backward, AdamW);
+pictures and maps, one for each picture, are ready on the device. Peak memory is that of one step, the largest:
+weights, gradients and optimizer state as well as activations.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import platform
@@ -162,6 +163,17 @@ def clock(device: str) -> float:
     return time.process_time() if device == "cpu" else time.perf_counter()
 
 
+def keep_freed_memory() -> None:
+    """
+    Have glibc keep what is freed, as a GPU's allocator does: it would return large blocks to the system, more of them
+    the larger the batch, and the page faults of their next use would be timed as well.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block outside the heap
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never shrink the heap
+
+
 def own_share(mode: Mode, batch: dict[str, torch.Tensor], device: str, rounds: int) -> float:
     """Seconds that views and terms take, forward and backward, without the model."""
     objective = mode.trainer.guidance_objective
@@ -273,6 +285,8 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     transformers.logging.set_verbosity_error()
     rounds, settings = options.rounds, SETTINGS[options.device]
+    if options.device == "cpu" and not options.quick:
+        keep_freed_memory()
     if options.quick:
         rounds, settings = 2, tuple(Setting(one.model, 32, 2, one.bf16) for one in settings)
     if options.batch:
