@@ -70,19 +70,25 @@ def test_one_in_k_annotated_rows_is_guided(tmp_path, rows):
 
 
 @pytest.mark.parametrize("interval", [1, 2])
-def test_one_in_k_rows_are_guided_over_k_turns_whatever_a_batch_holds(tmp_path, interval):
-    """Batches of 1 to 9 annotated rows: successive steps, batches of one step, or processes, and all of them mixed."""
+def test_one_in_k_rows_are_guided_over_k_turns_whatever_a_batch_holds(tmp_path, monkeypatch, interval):
+    """Batches of 1 to 9 annotated rows: at successive steps, in one step, or at one step of several processes."""
     trainer = make_trainer(tmp_path, guidance_one_in=7, guidance_interval=interval)
-    how_many, guide_ = trainer._guide._how_many, trainer._guide
+
+    def guided(annotated: int, step: int = 0, batch: int = 0, process: int = 0) -> int:
+        monkeypatch.setattr(type(trainer.args), "process_index", process)
+        trainer._guide.batches = batch
+        return trainer._guide._how_many(annotated, step)
+
     for annotated in range(1, 10):
-        guide_.batches = 0
-        assert sum(how_many(annotated, step) for step in range(7 * interval)) == annotated
-        assert interval == 1 or all(how_many(annotated, step) == 0 for step in range(1, 14, 2))
-        of_a_step = []
-        for guide_.batches in range(7):
-            of_a_step.append(how_many(annotated, 4 * interval))
-        assert sum(of_a_step) == annotated
-        assert set(of_a_step) <= {annotated // 7, annotated // 7 + 1}
+        of_turns = [
+            [guided(annotated, step=step) for step in range(0, 7 * interval, interval)],
+            [guided(annotated, step=4 * interval, batch=batch) for batch in range(7)],
+            [guided(annotated, process=process) for process in range(7)],
+        ]
+        for numbers in of_turns:
+            assert sum(numbers) == annotated
+            assert set(numbers) <= {annotated // 7, annotated // 7 + 1}
+        assert interval == 1 or all(guided(annotated, step=step) == 0 for step in range(1, 14, 2))
 
 
 def test_a_step_that_happens_to_guide_no_row_is_plain_and_shows_positive_views(tmp_path, rows):

@@ -220,21 +220,19 @@ def measure(
         wanted |= {f"{name}, compiled": MODES[name] | {"torch_compile": True} for name in COMPILED}
     with tempfile.TemporaryDirectory() as folder:
         modes = {name: Mode(setting, settings, device, folder) for name, settings in wanted.items()}
-        plain = modes["none"]
+        plain, others = modes["none"], [name for name in modes if name != "none"]
         plain.every = 2
         for mode in modes.values():
             for _ in range(2 if mode.every == 1 else 1):
                 mode.steps(batch, device)
         seconds: dict[str, list[float]] = {name: [] for name in modes}
-        ratios: dict[str, list[float]] = {name: [] for name in modes}
-        before = plain.steps(batch, device)
+        ratios: dict[str, list[float]] = {name: [] for name in modes} | {"none": [1.0] * rounds}
+        seconds["none"].append(plain.steps(batch, device))
         for _ in range(rounds):
-            for name, mode in modes.items():
-                took = mode.steps(batch, device)
-                after = before if mode is plain else plain.steps(batch, device)
-                seconds[name].append(took)
-                ratios[name].append(1.0 if mode is plain else 2 * took / (before + after))
-                before = took if mode is plain else after
+            for name in others:
+                seconds[name].append(modes[name].steps(batch, device))
+                seconds["none"].append(plain.steps(batch, device))
+                ratios[name].append(seconds[name][-1] / statistics.mean(seconds["none"][-2:]))
         peaks = {name: mode.peak(batch, device) for name, mode in modes.items()}
         whole = statistics.median(seconds["sage, concatenated"])
         own = own_share(modes["sage, concatenated"], batch, device, max(rounds, 5)) / whole
