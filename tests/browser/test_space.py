@@ -1,5 +1,6 @@
 """A visitor in a browser: upload, prediction, a region taken away; the figures on the page are the model's own."""
 
+import contextlib
 import io
 import os
 import re
@@ -69,10 +70,20 @@ def page(space):
         page = browser.new_page(viewport={"width": 1280, "height": 2400})
         page.set_default_timeout(WAIT)
         page.goto(url)
-        page.locator("input[type=file]").first.set_input_files(str(picture))
+        upload(page, picture)
         said(page, "The region covers")
         yield page
         browser.close()
+
+
+def upload(page, picture):
+    """Upload it once the page listens, which nothing on it tells: what comes before is lost without a word."""
+    thumbnail = page.locator(".block", has=page.get_by_text("Your picture", exact=True)).last.locator("img")
+    for _ in range(4):
+        page.locator("input[type=file]").first.set_input_files(str(picture))
+        with contextlib.suppress(playwright.TimeoutError):
+            return thumbnail.wait_for(timeout=WAIT / 4)
+    raise AssertionError("the picture was not taken")
 
 
 def said(page, part, *, before=None):

@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -173,12 +174,16 @@ def killed_run(folder: Path, setting: str, kills: int, seconds: float, draw: ran
     """
     step, phase = multiprocessing.Value("i", 0, lock=False), multiprocessing.Value("i", 0, lock=False)
     found: list[dict[str, Any]] = []
+    run, before = folder / "run", folder / "before"
+    run.mkdir()
     while True:
-        done = max((int(path.name.split("-")[1]) for path in (folder / "run").glob("checkpoint-*")), default=0)
+        done = max((int(path.name.split("-")[1]) for path in run.glob("checkpoint-*")), default=0)
+        shutil.copytree(run, before)
         pid = start(folder, setting, step, phase)
         target, delay, reached = STEPS + 1, draw.uniform(0, seconds), None
         if len(found) < kills:  # so that the kills are spread over the run
-            target = draw.randint(done + 1, done + max(1, 2 * (STEPS - done) // (kills - len(found) + 1)))
+            reach = max(1, 2 * (STEPS - done) // (kills - len(found) + 1))
+            target = draw.randint(done + 1, done + reach) if done < STEPS else 0  # 0: as it starts
         while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
             if step.value >= target:
                 reached = reached or time.monotonic()
@@ -186,7 +191,7 @@ def killed_run(folder: Path, setting: str, kills: int, seconds: float, draw: ran
                     at, doing = step.value, PHASES[phase.value]
                     os.killpg(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
-                    left = sorted(path.name for path in (folder / "run").iterdir())
+                    left = sorted(path.name for path in run.iterdir())
                     found.append({"step": at, "while": doing, "left": left})
                     break
             time.sleep(0.0005)
@@ -195,9 +200,10 @@ def killed_run(folder: Path, setting: str, kills: int, seconds: float, draw: ran
                 raise RuntimeError((folder / "output.txt").read_text()[-4000:])
             if len(found) == kills:
                 return found
-            (folder / "done.json").unlink()  # it was faster than its killer: once more from the last checkpoint
-            for path in sorted((folder / "run").glob("checkpoint-*"))[1:]:
-                os.rename(path, folder / f"{path.name}-{time.monotonic_ns()}")
+            (folder / "done.json").unlink()  # it was faster than its killer: once more from where it began
+            shutil.rmtree(run)
+            shutil.copytree(before, run)
+        shutil.rmtree(before)
 
 
 def main(argv: list[str] | None = None) -> int:
