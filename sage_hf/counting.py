@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -46,9 +47,8 @@ def know_unmarked(batches: list[dict[str, Any]], classes: Tensor) -> None:
 def count_rows(
     batches: list[dict[str, Any]],
     task: Task,
-    fewest_rows: tuple[int, int],
     device: torch.device,
-    shows_unmarked: bool = False,
+    guidable: Callable[[Tensor, Tensor | None], Tensor] | None = None,
 ) -> Tensor:
     """
     [`StepCounts`] of the batches of this process, as a tensor (6,): no count leaves the device.
@@ -56,24 +56,20 @@ def count_rows(
     Args:
         batches (`list[dict]`): with `labels` and, if maps are read, `saliency_mask`; and what was left out.
         task ([`Task`]): weighs the rows.
-        fewest_rows (`tuple[int, int]`): rows and annotated rows that a batch needs to be guided.
         device (`torch.device`): of the counts.
-        shows_unmarked (`bool`, *optional*, defaults to `False`): count towards the fewest rows those alone that have
-            a map, see [`~sage_hf.objectives.Objective`].
+        guidable (`Callable`, *optional*): [`~sage_hf.guidance.Guide.guidable`]; if not given, none are guided.
     """
     counts = torch.zeros(len(StepCounts._fields), device=device)
-    fewest, fewest_annotated = fewest_rows
     for batch in batches:
         counts[5] += len(batch.get(REFUSED, ()))
         if "labels" not in batch:
             continue
-        size = len(batch["labels"])
-        counts[0] += size
+        counts[0] += len(batch["labels"])
         counts[1] += task.row_weights(batch["labels"]).sum()
         counts[2] += batch["labels"].numel()
         if "saliency_mask" in batch:
             annotated = batch["saliency_mask"].sum()
             counts[3] += annotated
-            shown = batch["saliency_known"].sum() if shows_unmarked and "saliency_known" in batch else size
-            counts[4] += annotated * (annotated >= fewest_annotated) * (shown >= fewest)
+            if guidable is not None:
+                counts[4] += annotated * guidable(batch["saliency_mask"], batch.get("saliency_known"))
     return counts

@@ -75,15 +75,10 @@ class Guide:
             known (`torch.Tensor`, *optional*): which rows have a map, even a blank one, (batch,), booleans; all if not
                 given.
         """
-        annotated = mask.nonzero().squeeze(1)
-        fewest, fewest_annotated = self.objective.fewest_rows
-        pixel_values = inputs["pixel_values"]
-        # Somebody else's evidence would stand in the views of what nobody has looked at.
-        shown = torch.arange(len(pixel_values), device=pixel_values.device)
-        if known is not None and self.shows_unmarked:
-            shown = known.nonzero().squeeze(1)
-        if len(shown) < fewest or len(annotated) < fewest_annotated:
+        if not self.guidable(mask, known):
             return self.encoder.logits(model, inputs), {}
+        annotated, shown = mask.nonzero().squeeze(1), self._shown(mask, known).nonzero().squeeze(1)
+        pixel_values = inputs["pixel_values"]
         number = self._how_many(len(annotated), step)
         generator = self._generator(step, pixel_values.device)
         if not (number or self.substitution):
@@ -114,6 +109,19 @@ class Guide:
             attention=None if inside.attention is None else inside.attention[rows],
         )
         return anchor.logits, self.objective.terms(anchor.select(rows), *encoded, batch=batch)
+
+    def guidable(self, mask: Tensor, known: Tensor | None) -> Tensor:
+        """Whether a batch has as many rows as the objective needs, a boolean (); arguments as above."""
+        fewest, fewest_annotated = self.objective.fewest_rows
+        return (self._shown(mask, known).sum() >= fewest) & (mask.sum() >= fewest_annotated)
+
+    def _shown(self, mask: Tensor, known: Tensor | None) -> Tensor:
+        """
+        The rows that may be shown in views of others, (batch,), booleans.
+
+        Somebody else's evidence would stand in the views of what nobody has looked at.
+        """
+        return torch.ones_like(mask) if known is None or not self.shows_unmarked else known
 
     def _how_many(self, annotated: int, step: int) -> int:
         """

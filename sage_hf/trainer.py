@@ -340,11 +340,8 @@ class SageTrainer(EvaluatingTrainer):
         batches = self._data_wait.fetch(epoch_iterator, num_batches)
         if self._finish is not None:
             batches = [self._finish(batch) for batch in batches]
-        fewest, unmarked = (0, 0), False
-        if self._guide is not None:
-            fewest, unmarked = self._guide.objective.fewest_rows, self._guide.shows_unmarked
         know_unmarked(batches, self._unmarked)
-        own = count_rows(batches, self.task, fewest, device, unmarked)
+        own = count_rows(batches, self.task, device, None if self._guide is None else self._guide.guidable)
         counts = self.accelerator.reduce(own, reduction="sum")
         self._rows_seen = self._rows_seen.to(device) + counts.long()
         batches = self._set_refused_aside(batches)

@@ -12,7 +12,6 @@ from sage_hf.counting import StepCounts, count_rows
 from sage_hf.data import SaliencyCollator
 from sage_hf.guidance import Guide
 from sage_hf.objectives import Objective
-from sage_hf.tasks import Task
 from sage_hf.training_args import PRESETS
 from tests.conftest import Rows, make_args, make_dataset, make_model
 
@@ -126,11 +125,12 @@ def test_one_in_k_rows_have_the_loss_of_all_in_the_mean(tmp_path, rows, size):
     assert abs(mean - of_all) < 3 * error
 
 
-def test_rows_that_can_be_drawn_are_counted_over_the_whole_step():
+def test_rows_that_can_be_drawn_are_counted_over_the_whole_step(tmp_path):
+    """Maps of other rows, as a control, take two of them."""
     masks = [[True] * 4, [True, False, True, False], [False] * 4, [True, False, False, False]]
     batches = [{"labels": torch.zeros(4, dtype=torch.long), "saliency_mask": torch.tensor(mask)} for mask in masks]
-    task = Task("single_label_classification", 3)
-    counts = StepCounts(*count_rows(batches, task, (2, 2), torch.device("cpu")))
+    trainer = make_trainer(tmp_path, saliency_control="shuffled")
+    counts = StepCounts(*count_rows(batches, trainer.task, torch.device("cpu"), trainer._guide.guidable))
     assert (counts.rows, counts.annotated) == (16, 7)
     assert counts.guided == 4 + 2 + 0 + 0  # the last has fewer annotated rows than it takes
 
@@ -185,11 +185,11 @@ def test_a_batch_with_one_known_row_has_no_background(tmp_path, monkeypatch, row
     rows["saliency_known"] = rows["saliency_mask"].clone()
     trainer = make_trainer(tmp_path, degradation="background")
     assert views_of(trainer, monkeypatch, rows) == []
-    count = {"task": trainer.task, "fewest_rows": (2, 1), "device": torch.device("cpu")}
-    assert StepCounts(*count_rows([rows], **count, shows_unmarked=True)).guided == 0
+    counted = {"task": trainer.task, "device": torch.device("cpu"), "guidable": trainer._guide.guidable}
+    assert StepCounts(*count_rows([rows], **counted)).guided == 0
     rows["saliency_known"][4] = True
     assert len(views_of(trainer, monkeypatch, rows)) == 1
-    assert StepCounts(*count_rows([rows], **count, shows_unmarked=True)).guided == 1
+    assert StepCounts(*count_rows([rows], **counted)).guided == 1
 
 
 @pytest.mark.parametrize("guidance", ["sage", "augment"])
