@@ -68,7 +68,8 @@ class SageTrainingArguments(TrainingArguments):
         temperature (`float`, *optional*, defaults to 1.0): divides the logits in the consistency term.
         consistency_weight (`float`, *optional*, defaults to 1.0): weight of the consistency term.
         guidance_interval (`int`, *optional*, defaults to 1):
-            Evaluate the guidance at every k-th optimizer step only, with its weights multiplied by k.
+            Evaluate the guidance at every k-th optimizer step only, with its weights multiplied by k. Clipping cuts
+            such steps down: with it, set `max_grad_norm` to 0.
         guidance_one_in (`int`, *optional*):
             Guide one in k annotated rows of each batch, drawn at random, with k times the weight of a row. Where k
             does not divide a batch's rows, some batches guide one row more than others, or none, so that it is one in

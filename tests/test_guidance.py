@@ -192,6 +192,14 @@ def test_a_batch_with_one_known_row_has_no_background(tmp_path, monkeypatch, row
     assert StepCounts(*count_rows([rows], **counted)).guided == 1
 
 
+@pytest.mark.parametrize(("interval", "norm", "warned"), [(4, 1.0, True), (4, 0.0, False), (1, 1.0, False)])
+def test_clipping_of_an_interval_is_warned_of(tmp_path, monkeypatch, interval, norm, warned):
+    said = []
+    monkeypatch.setattr("sage_hf.checks.logger.warning", lambda text, *values: said.append(text % values))
+    make_trainer(tmp_path, guidance_interval=interval, max_grad_norm=norm)
+    assert [line.split(" multiplies")[0] for line in said] == ["guidance_interval=4"] * warned
+
+
 @pytest.mark.parametrize("guidance", ["sage", "augment"])
 def test_a_step_without_guidance_shows_the_positive_views(tmp_path, rows, guidance):
     trainer = make_trainer(tmp_path, guidance=guidance, guidance_interval=2, substitution=1.0)

@@ -121,10 +121,19 @@ CHANGES: dict[str, dict[str, Any]] = {
         "consistency_weight": 0.5,
     },
     **{f"every {value}. step": {"guidance_interval": value} for value in (2, 4, 8)},
+    **{
+        f"every {value}. step, gradients not clipped": {"guidance_interval": value, "max_grad_norm": 0.0}
+        for value in (1, 2, 4, 8)
+    },
     **{f"one in {value} rows": {"guidance_one_in": value} for value in (2, 6)},
     **{f"one in {value} rows, substitution 0.7": {"guidance_one_in": value, "substitution": 0.7} for value in (6, 8)},
     **{f"one in {value} rows, substitution 0.7, triplet weight 3.0": sparse(value, 0.7) for value in (6, 8)},
     "one in 7 rows, substitution 0.7, triplet weight 3.0 (fast)": {"preset": "fast", "triplet_weight": 3.0},
+    "one in 7 rows, substitution 0.7, triplet weight 3.0 (fast), gradients not clipped": {
+        "preset": "fast",
+        "triplet_weight": 3.0,
+        "max_grad_norm": 0.0,
+    },
     "one in 7 rows, substitution 0.5, triplet weight 3.0": sparse(7, 0.5),
     **{
         f"one in 8 rows, substitution {share}, triplet weight 3.0": sparse(8, share) for share in (0.3, 0.5, 0.85, 1.0)
