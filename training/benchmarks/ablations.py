@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,8 @@ import digits_shortcut
 import torch
 import transformers
 from kornia.filters import gaussian_blur2d
-from study import SAGE, Record, accuracy, hardware, logits
+from study import SAGE, accuracy, hardware, logits
+from study_record import Record
 from study_report import paired_cell
 from torch import nn
 from transformers import (
@@ -246,18 +246,17 @@ def main(argv: list[str] | None = None) -> None:
             "defaults": DEFAULTS,
             "epochs": options.epochs,
         }
-        started = time.perf_counter()
-        for model in [options.model] if options.model else RATES:
-            for seed in range(options.first_seed, options.first_seed + options.seeds):
-                for name, change in changes_of(model).items():
-                    key = {"model": model, "change": name, "seed": seed}
-                    if record.has(key) or (name not in BASES and options.only not in name):
-                        continue
-                    if time.perf_counter() - started > 60 * options.minutes:
-                        print(f"Time is up. The same command goes on.\n\n{table(record.runs)}")
-                        return
-                    record.add(key | train(model, change, seed, options.epochs))
-                    print(record.runs[-1], flush=True)
+        keys = (
+            {"model": model, "change": name, "seed": seed}
+            for model in ([options.model] if options.model else RATES)
+            for seed in range(options.first_seed, options.first_seed + options.seeds)
+            for name in changes_of(model)
+            if name in BASES or options.only in name
+        )
+        for key in record.todo(keys, options.minutes):
+            change = changes_of(key["model"])[key["change"]]
+            record.add(key | train(key["model"], change, key["seed"], options.epochs))
+            print(record.runs[-1], flush=True)
     print(table(record.runs))
 
 

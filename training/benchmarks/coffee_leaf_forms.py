@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from typing import Any
 import coffee_leaf
 import torch
 import transformers
-from study import SAGE, Record, Run, accuracy, hardware
+from study import SAGE, Run, accuracy, hardware
+from study_record import Record
 from study_report import paired_cell
 
 BACKGROUND = SAGE | {"degradation": "background", "saliency_dilation": 0.04}
@@ -93,7 +93,6 @@ def main(argv: list[str] | None = None) -> None:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         torch.set_num_threads(1)
-        started = time.perf_counter()
         for name, asked in (("model", options.model), ("scenario", options.scenario)):
             if (of := record.content.setdefault(name, asked)) != asked:
                 parser.error(f"{options.out} has runs of {of}: write those of {asked} to another file.")
@@ -101,28 +100,23 @@ def main(argv: list[str] | None = None) -> None:
         _, usual, _ = coffee_leaf.LEARNING_RATES[options.model]
         rate = {"learning_rate": usual}
         leaves = coffee_leaf.load_leaves(options.data, str(Path(options.checkpoints) / options.model))
-        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-            for name, (method, settings) in FORMS.items():
-                if name != "none" and name not in options.only:
-                    continue
-                key = {"name": name, "settings": settings, "seed": seed, "epochs": options.epochs}
-                if record.has(key):
-                    continue
-                if time.perf_counter() - started > 60 * options.minutes:
-                    print("Time is up. The same command goes on.")
-                    print(table(record.runs))
-                    return
-                run = Run(
-                    "search", options.model, options.scenario, method, rate | settings, seed, options.epochs, False
-                )
-                split = coffee_leaf.split_leaves(leaves, run)
-                model = coffee_leaf.train_model(leaves, run, split)
-                scores, predicted = coffee_leaf.score(leaves, model, split.validation, split.healthy, 1)
-                labels = torch.tensor([row["label"] for row in split.validation])
-                rarest = labels == Counter(row["label"] for row in split.train).most_common()[-1][0]
-                scores["rarest"] = accuracy(predicted[rarest], labels[rarest])
-                record.add(key | {"scores": scores})
-                print(name, seed, scores, flush=True)
+        keys = (
+            {"name": name, "settings": settings, "seed": seed, "epochs": options.epochs}
+            for seed in range(FIRST_SEED, FIRST_SEED + options.seeds)
+            for name, (_, settings) in FORMS.items()
+            if name == "none" or name in options.only
+        )
+        for key in record.todo(keys, options.minutes):
+            (method, settings), seed = FORMS[key["name"]], key["seed"]
+            run = Run("search", options.model, options.scenario, method, rate | settings, seed, options.epochs, False)
+            split = coffee_leaf.split_leaves(leaves, run)
+            model = coffee_leaf.train_model(leaves, run, split)
+            scores, predicted = coffee_leaf.score(leaves, model, split.validation, split.healthy, 1)
+            labels = torch.tensor([row["label"] for row in split.validation])
+            rarest = labels == Counter(row["label"] for row in split.train).most_common()[-1][0]
+            scores["rarest"] = accuracy(predicted[rarest], labels[rarest])
+            record.add(key | {"scores": scores})
+            print(key["name"], seed, scores, flush=True)
     print(table(record.runs))
 
 

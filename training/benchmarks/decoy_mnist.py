@@ -149,25 +149,31 @@ def load_digits(seed: int, *, test: bool, rows: int | None = None) -> dict[str, 
     return splits
 
 
-def train(run: Run) -> dict[str, float]:
-    """Train one model; its accuracy on validation digits with random shades and, in a test, on test digits."""
-    splits = load_digits(run.seed, test=run.stage == "test", rows=QUICK_ROWS if run.quick else None)
-    without = run.method == UNHARMED
-    suffix = " without decoy" if without else ""
+def trained(run: Run, split: tuple[Tensor, Tensor, Tensor]) -> nn.Module:
+    """A model of the run's kind and seed after its training on pictures, maps and labels."""
     set_seed(run.seed)
     model = make_model(run.model)
     rows = [
         {"pixel_values": picture, "saliency": saliency, "labels": int(label)}
-        for picture, saliency, label in zip(*splits[f"train{suffix}"], strict=True)
+        for picture, saliency, label in zip(*split, strict=True)
     ]
     fit(
         model,
         rows,
         run,
-        guidance="none" if without else run.base,
+        guidance="none" if run.method == UNHARMED else run.base,
         per_device_train_batch_size=BATCH_SIZE,
         embedding_layer="head" if run.model == "mlp" else None,
     )
+    return model
+
+
+def train(run: Run) -> dict[str, float]:
+    """Train one model; its accuracy on validation digits with random shades and, in a test, on test digits."""
+    splits = load_digits(run.seed, test=run.stage == "test", rows=QUICK_ROWS if run.quick else None)
+    without = run.method == UNHARMED
+    suffix = " without decoy" if without else ""
+    model = trained(run, splits[f"train{suffix}"])
     tested = {name: splits[f"{name}{suffix}"] for name in ("validation", "test") if name in splits}
     return {name: accuracy(logits(model, pictures), labels) for name, (pictures, _, labels) in tested.items()}
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import transformers
-from study import Record
+from study_record import Record
 from study_report import cell, interval
 
 import sage_hf
@@ -75,15 +75,15 @@ def main() -> None:
         }
         for seed in range(args.seeds):
             splits = digits_with_shortcut(seed=seed)
-            for name, settings in SETTINGS.items():
-                if args.only not in name:
-                    continue
-                key = {"name": name, "settings": settings, "seed": seed, "epochs": args.epochs}
-                if record.has(key):
-                    continue
-                accuracy = train_digits(splits, seed=seed, epochs=args.epochs, evaluate_on=SPLITS, **settings)
+            keys = (
+                {"name": name, "settings": settings, "seed": seed, "epochs": args.epochs}
+                for name, settings in SETTINGS.items()
+                if args.only in name
+            )
+            for key in record.todo(keys):
+                accuracy = train_digits(splits, seed=seed, epochs=args.epochs, evaluate_on=SPLITS, **key["settings"])
                 record.add(key | {"accuracy": accuracy})
-                print(name, seed, accuracy, flush=True)
+                print(key["name"], seed, accuracy, flush=True)
     print(table(record.runs))
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ import numpy as np
 import torch
 import transformers
 from fast_preset import LONGER, chosen_settings
-from study import Record, Run, accuracy, fit, hardware, logits
-from study_report import cell, interval, paired_cell
-from transformers import set_seed
+from study import Run, accuracy, hardware, logits
+from study_record import Record
+from study_report import cell, paired_cell, share_of
 
 OUT = Path(__file__).with_suffix(".json")
 CASE = "Decoy-MNIST, perceptron"
@@ -54,6 +53,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "fast, learning rate 0.003, gradients not clipped": FAST | {"max_grad_norm": 0.0},
     **{f"fast, learning rate 0.003, {name}": FAST | settings for name, settings in AROUND.items()},
 }
+AVERAGED = {name: f"{name}, all {len(RATES)} learning rates" for name in ("sage", "fast")}
 
 
 def seeds_of(change: str, seeds: int) -> range:
@@ -76,13 +76,7 @@ def train(change: str, seed: int) -> dict[str, float]:
     epochs = LONGER * decoy_mnist.STUDY.models["mlp"].epochs
     run = Run("search", "mlp", "random shades", guidance, settings, seed, epochs, quick=False)
     splits = decoy_mnist.load_digits(seed, test=False)
-    set_seed(seed)
-    model = decoy_mnist.make_model("mlp")
-    rows = [
-        {"pixel_values": picture, "saliency": saliency, "labels": int(label)}
-        for picture, saliency, label in zip(*splits["train"], strict=True)
-    ]
-    fit(model, rows, run, per_device_train_batch_size=decoy_mnist.BATCH_SIZE, embedding_layer="head")
+    model = decoy_mnist.trained(run, splits["train"])
     clean, _, labels = splits["validation without decoy"]
     digits, generator = clean.squeeze(1).numpy() * 255, np.random.default_rng(seed + 1)
     drawn = [decoy_mnist.decoy(digits, generator.integers(10, size=len(digits)), generator)[0] for _ in range(DRAWS)]
@@ -94,14 +88,14 @@ def train(change: str, seed: int) -> dict[str, float]:
 
 def over_rates(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """SAGE and the preset once more, each seed's scores averaged over the learning rates."""
-    found = {(run["change"], run["seed"]): run for run in runs}
     averaged = []
-    for name in ("sage", "fast"):
+    for name, change in AVERAGED.items():
+        rates = [f"{name}, learning rate {rate}" for rate in RATES]
         for seed in sorted({run["seed"] for run in runs}):
-            same = [found.get((f"{name}, learning rate {rate}", seed)) for rate in RATES]
-            if all(same):
-                scores = {score: float(np.mean([run[score] for run in same if run])) for score in SCORES}
-                averaged.append({"change": f"{name}, all {len(RATES)} learning rates", "seed": seed} | scores)
+            same = [run for run in runs if run["seed"] == seed and run["change"] in rates]
+            if len(same) == len(rates):
+                scores = {score: float(np.mean([run[score] for run in same])) for score in SCORES}
+                averaged.append({"change": change, "seed": seed} | scores)
     return averaged
 
 
@@ -110,22 +104,19 @@ def table(runs: list[dict[str, Any]]) -> str:
     Means and, in brackets, differences to [`base_of`] on the same seeds with 95 % intervals, as Markdown; and the
     share of SAGE's gain over none with random squares, of seeds that have all three.
     """
-    runs = runs + over_rates(runs)
-    by_seed: dict[str, dict[int, dict[str, float]]] = {}
-    for run in runs:
-        by_seed.setdefault(run["change"], {})[run["seed"]] = run
+    by_seed: dict[str, dict[int, dict[str, float]]] = {name: {} for name in (*CHANGES, *AVERAGED.values())}
+    for run in runs + over_rates(runs):
+        by_seed[run["change"]][run["seed"]] = run
+    squares = {name: {seed: run["squares"] for seed, run in own.items()} for name, own in by_seed.items()}
     columns = ["change", "seeds", *SCORES.values(), "share of the gain"]
     lines = [f"| {' | '.join(columns)} |", f"|---|---:|{'---:|' * (len(columns) - 2)}"]
-    none = by_seed.get("none", {})
-    for change in sorted(by_seed, key=lambda one: list(CHANGES).index(one) if one in CHANGES else len(CHANGES)):
-        own, base = by_seed[change], by_seed.get(base_of(change) or "", {})
-        cells = [paired_cell(own, base, score) for score in SCORES]
-        three = [(own[seed], base[seed], none[seed]) for seed in own if seed in base and seed in none]
-        shares = [
-            (one["squares"] - least["squares"]) / (most["squares"] - least["squares"]) for one, most, least in three
-        ]
-        cells.append(cell(interval(shares)) if len(shares) > 1 and change != "none" else "")
-        lines.append(f"| {change} | {len(own)} | {' | '.join(cells)} |")
+    for name, own in by_seed.items():
+        if not own:
+            continue
+        base = base_of(name)
+        cells = [paired_cell(own, by_seed[base] if base else None, score) for score in SCORES]
+        of_gain = share_of(squares[name], squares["none"], squares[base]) if base and name != "none" else None
+        lines.append(f"| {name} | {len(own)} | {' | '.join(cells)} | {cell(of_gain)} |")
     return "\n".join(lines)
 
 
@@ -143,17 +134,10 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(1)
         versions = {one.__name__: one.__version__ for one in (torch, transformers)}
         record.content |= {"hardware": hardware(), "versions": versions}
-        started = time.perf_counter()
-        for change in CHANGES:
-            for seed in seeds_of(change, options.seeds):
-                key = {"change": change, "seed": seed}
-                if record.has(key):
-                    continue
-                if time.perf_counter() - started > 60 * options.minutes:
-                    print(f"Time is up. The same command goes on.\n\n{table(record.runs)}")
-                    return
-                record.add(key | train(change, seed))
-                print(record.runs[-1], flush=True)
+        keys = ({"change": name, "seed": seed} for name in CHANGES for seed in seeds_of(name, options.seeds))
+        for key in record.todo(keys, options.minutes):
+            record.add(key | train(**key))
+            print(record.runs[-1], flush=True)
     print(table(record.runs))
 
 

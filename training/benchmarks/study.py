@@ -31,6 +31,7 @@ from typing import Any
 
 import torch
 import transformers
+from study_record import matching
 from torch import Tensor, nn
 
 from sage_hf import SageTrainer, SageTrainingArguments
@@ -183,38 +184,6 @@ class Study:
         """Versions of what computes the results."""
         names = ("sage_hf", "torch", "transformers", "numpy", *self.packages)
         return {name: importlib.metadata.version(name) for name in names}
-
-
-def matching(runs: Sequence[dict[str, Any]], key: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The runs of a key, in their order."""
-    return [run for run in runs if all(run[name] == value for name, value in key.items())]
-
-
-class Record:
-    """
-    Runs in one JSON file, with what they were computed on, so that an interrupted comparison goes on where it stopped.
-
-    For comparisons that are no [`Study`]: without a search, and without tests.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": []}
-
-    @property
-    def runs(self) -> list[dict[str, Any]]:
-        """All that were done."""
-        runs: list[dict[str, Any]] = self.content["runs"]
-        return runs
-
-    def has(self, key: Mapping[str, Any]) -> bool:
-        """Whether a run of that key was done."""
-        return bool(matching(self.runs, key))
-
-    def add(self, run: dict[str, Any]) -> None:
-        """Append a run, and write the file."""
-        self.runs.append(run)
-        self.path.write_text(json.dumps(self.content, indent=1) + "\n")
 
 
 class Runs:

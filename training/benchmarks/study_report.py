@@ -86,8 +86,7 @@ def _row(study: Study, block: Block, method: str, done: dict[str, dict[int, dict
                 result[f"to {other}"] = interval(mine[seed] - scores[other][seed] for seed in shared)
         if study.unharmed is not None:
             damaged, whole = scores.get("none", {}), scores.get(study.unharmed, {})
-            shared = [seed for seed in mine if seed in damaged and seed in whole and damaged[seed] != whole[seed]]
-            share = interval((mine[seed] - damaged[seed]) / (whole[seed] - damaged[seed]) for seed in shared)
+            share = share_of(mine, damaged, whole)
             if share is not None:
                 result["share"] = share
         figures[figure.key] = result
@@ -102,6 +101,12 @@ def interval(values: Iterable[float]) -> Interval | None:
         return None
     mean, half = mean_interval(values)
     return {"mean": mean, "half_width": half} if math.isfinite(half) else {"mean": mean}
+
+
+def share_of(mine: Mapping[int, float], least: Mapping[int, float], most: Mapping[int, float]) -> Interval | None:
+    """Where scores by seed stand between others', 0 at the least and 1 at the most, of seeds that have all three."""
+    shared = [seed for seed in mine if seed in least and seed in most and least[seed] != most[seed]]
+    return interval((mine[seed] - least[seed]) / (most[seed] - least[seed]) for seed in shared)
 
 
 def missing(study: Study, runs: Runs, seeds: int, *, quick: bool = False) -> dict[str, int]:

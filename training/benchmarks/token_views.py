@@ -30,7 +30,8 @@ import digits_shortcut
 import torch
 import torch.nn.functional as F
 import transformers
-from study import Record, accuracy, hardware, logits
+from study import accuracy, hardware, logits
+from study_record import Record
 from study_report import cell, interval
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
@@ -176,16 +177,16 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(1)
         versions = {one.__name__: one.__version__ for one in (torch, transformers)}
         record.content |= {"hardware": hardware(), "versions": versions}
-        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-            for name, task in TASKS.items():
-                own = task | ({"epochs": 1} if options.quick else {})
-                for mode in MODES:
-                    key = {"task": name, "mode": mode, "seed": seed, "epochs": own["epochs"]}
-                    if record.has(key):
-                        continue
-                    score, seconds = train(own, mode, seed)
-                    record.add(key | {"score": score, "seconds": round(seconds, 2)})
-                    print(name, mode, seed, round(score, 3), flush=True)
+        keys = (
+            {"task": name, "mode": mode, "seed": seed, "epochs": 1 if options.quick else task["epochs"]}
+            for seed in range(FIRST_SEED, FIRST_SEED + options.seeds)
+            for name, task in TASKS.items()
+            for mode in MODES
+        )
+        for key in record.todo(keys):
+            score, seconds = train(TASKS[key["task"]] | {"epochs": key["epochs"]}, key["mode"], key["seed"])
+            record.add(key | {"score": score, "seconds": round(seconds, 2)})
+            print(key["task"], key["mode"], key["seed"], round(score, 3), flush=True)
     print(table(record.runs))
 
 
