@@ -35,7 +35,7 @@ def run(processes, script, *more, flags=(), environment=ON_CPU):
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": paths} | environment
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")

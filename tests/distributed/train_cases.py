@@ -26,6 +26,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from sage_hf import SageTrainer, SageTrainingArguments
 from sage_hf.evaluation import classification_metrics
+from sage_hf.processes import leave_processes
 from tests.conftest import SIZE, Rows, make_model
 from tests.distributed.train_stream import make_stream
 
@@ -192,8 +193,8 @@ def main():
             f"{run}/{name}": value.contiguous() for run, (_, all) in runs.items() for name, value in all.items()
         }
         save_file(weights, out / "weights.safetensors")
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main()
+    leave_processes()

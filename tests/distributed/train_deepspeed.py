@@ -10,11 +10,11 @@ import json
 import os
 from pathlib import Path
 
-import torch
 from accelerate import state
 from accelerate.utils import DistributedType
 from safetensors.torch import save_file
 
+from sage_hf.processes import leave_processes
 from tests.distributed.train_cases import CASES, Stop, stream, train
 
 NAMES = ["two rows each", "four rows each", "accumulated", "uneven", "unguided", "own loss", "weighted", "recomputed"]
@@ -49,8 +49,8 @@ def main():
             f"{run}/{name}": value.contiguous() for run, (_, all) in runs.items() for name, value in all.items()
         }
         save_file(weights, out / "weights.safetensors")
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main()
+    leave_processes()

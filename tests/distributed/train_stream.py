@@ -6,7 +6,6 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import torch
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import TrainerCallback
@@ -14,6 +13,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from sage_hf import SageTrainer, SageTrainingArguments
 from sage_hf.evaluation import classification_metrics
+from sage_hf.processes import leave_processes
 from sage_hf.streaming import IDLE
 from tests.conftest import CLASSES, SIZE, make_model
 
@@ -102,9 +102,8 @@ def main():
     (options.out / f"record-{index}.json").write_text(json.dumps(record))
     if trainer.is_world_process_zero():
         save_file(weights, options.out / "weights.safetensors")
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main()
+    leave_processes()

@@ -1,0 +1,29 @@
+"""Leaving the process group of a distributed run."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+
+def leave_processes() -> None:
+    """
+    Destroy the process group, if there is one. Call it last, when trainer and wrapped model are out of scope.
+
+    A wrapped model keeps its group, and so the group's threads, beyond `destroy_process_group`. Over gloo, a thread may
+    hold a tensor that it frees while the interpreter ends, which aborts the process: "terminate called without an active
+    exception" ([pytorch#179291](https://github.com/pytorch/pytorch/pull/179291)). Trainers refer to themselves, so what
+    they hold is collected first.
+
+    Example:
+
+    ```python
+    >>> from sage_hf.processes import leave_processes
+    >>> leave_processes()
+
+    ```
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gc.collect()
+        torch.distributed.destroy_process_group()
