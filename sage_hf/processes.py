@@ -11,10 +11,10 @@ def leave_processes() -> None:
     """
     Destroy the process group, if there is one. Call it last, when trainer and wrapped model are out of scope.
 
-    A wrapped model keeps its group, and so the group's threads, beyond `destroy_process_group`. Over gloo, a thread may
-    hold a tensor that it frees while the interpreter ends, which aborts the process: "terminate called without an active
-    exception" ([pytorch#179291](https://github.com/pytorch/pytorch/pull/179291)). Trainers refer to themselves, so what
-    they hold is collected first.
+    A wrapped model keeps its group, and so its threads, beyond `destroy_process_group`. Over gloo, one of these may
+    hold a tensor that it frees while the interpreter ends, which aborts the process: "terminate called without an
+    active exception" ([pytorch#179291](https://github.com/pytorch/pytorch/pull/179291)). Trainers refer to
+    themselves, so what they hold is collected first.
 
     Example:
 
