@@ -9,7 +9,7 @@ import torch
 
 def leave_processes() -> None:
     """
-    Destroy the process group, if there is one. Call it last, when trainer and wrapped model are out of scope.
+    Destroy the process group, if it is one over gloo. Call it last, when trainer and wrapped model are out of scope.
 
     A wrapped model keeps its group, and so its threads, beyond `destroy_process_group`. Over gloo, one of these may
     hold a tensor that it frees while the interpreter ends, which aborts the process: "terminate called without an
@@ -25,5 +25,7 @@ def leave_processes() -> None:
     ```
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if torch.distributed.get_backend() != "gloo":
+            return  # NCCL's may wait for the first process, which still writes and pushes
         gc.collect()
         torch.distributed.destroy_process_group()
