@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-import torch
+import torch.distributed as dist
 
 
 def leave_processes() -> None:
@@ -24,8 +24,7 @@ def leave_processes() -> None:
 
     ```
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        if torch.distributed.get_backend() != "gloo":
-            return  # NCCL's may wait for the first process, which still writes and pushes
+    # NCCL's own may wait for the first process, which still writes and pushes.
+    if dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
         gc.collect()
-        torch.distributed.destroy_process_group()
+        dist.destroy_process_group()
